@@ -1,0 +1,521 @@
+//! What can go wrong, and every wording of it.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use crate::Completion;
+use crate::refusal::{Refusal, one_line};
+
+/// A failed call: what failed, what was said about it, and what to do.
+///
+/// `{}` is one line; `{:#}` adds the chain of causes; `{:?}`, which is what a `main` that returns an error prints, is
+/// the same as `{:#}`. None of them shows the API key or the prompt. `{:#?}` shows the fields.
+///
+/// ```
+/// use aimlapi::{Client, ErrorKind};
+///
+/// let error = Client::new("no\nkey").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Input);
+/// assert_eq!(error.to_string(), "the API key holds a character that no HTTP header can carry: a control character at position 3");
+/// ```
+pub struct Error(Box<Repr>);
+
+/// What kind of failure an [`Error`] is, and so what a program can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request or the client's settings cannot be right. Nothing was sent.
+    Input,
+    /// No connection, or one that was lost before an answer began: host not found, refused, certificate not accepted,
+    /// proxy down. Whether the server saw the request is told by [`Error::is_retryable`]: if so it did not.
+    Connection,
+    /// It took longer than the client's timeouts permit. The server may have answered, and billed.
+    Timeout,
+    /// The server answered with an error: a status that is none of 2xx, or an error object with any status.
+    Api,
+    /// The server's answer is no chat completion, or not what was asked for. [`Error::body`] holds it.
+    Decode,
+    /// The answer broke off before its end. [`Error::partial`] holds what came of a stream.
+    Interrupted,
+    /// A [`Budget`](crate::Budget) is used up. Nothing was sent.
+    Budget,
+    /// A [`Cassette`](crate::Cassette) has no recording of the request, or cannot be read or written.
+    Cassette,
+}
+
+/// As much of a stream's event as its error keeps, in characters.
+const MAX_PAYLOAD: usize = 64 << 10;
+
+struct Repr {
+    kind: ErrorKind,
+    /// What failed, in the crate's words.
+    what: String,
+    /// What was said about it, in the server's or the system's words.
+    said: String,
+    /// What to do.
+    hint: Option<Cow<'static, str>>,
+    status: Option<u16>,
+    code: Option<String>,
+    request_id: Option<String>,
+    retry_after: Option<Duration>,
+    body: Option<String>,
+    attempts: u32,
+    partial: Option<Box<Completion>>,
+    retryable: bool,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The HTTP status, where there was a response. An error that came inside a stream or a 2xx answer has that status.
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
+    /// The server's own sentence where it said one, else this crate's.
+    pub fn message(&self) -> &str {
+        if self.0.said.is_empty() { &self.0.what } else { &self.0.said }
+    }
+
+    /// The server's name for the failure: `code` in its error body, else `type`. A number is given as text.
+    pub fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
+    /// The id to quote to the provider's support: the header `x-inference-id`, else `requestId` in the body, else the
+    /// header `x-request-id`.
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// How long the server wants to be left alone, where it said so: `retry-after-ms`, `Retry-After`, or Google's
+    /// `retryDelay` in the body. Also given where the client already waited for it in vain.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The response's body as it came, as far as it was read; invalid UTF-8 is replaced. Unlike every other text of
+    /// an error it is not redacted: a server may echo what it was sent.
+    pub fn body(&self) -> Option<&str> {
+        self.0.body.as_deref()
+    }
+
+    /// How often the request was sent, or tried to be: 0 where it was refused before.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// What had come of the answer before it failed. `Some` for every failure of a stream after its first choice.
+    ///
+    /// ```no_run
+    /// # let client = aimlapi::Client::from_env()?;
+    /// # let request = aimlapi::ChatRequest::new("m", "Tell me a story.");
+    /// match client.stream(&request)?.finish() {
+    ///     Ok(reply) => println!("{}", reply.text()),
+    ///     Err(error) => match error.partial() {
+    ///         Some(partial) => println!("{} [broken off: {error}]", partial.text()),
+    ///         None => return Err(error),
+    ///     },
+    /// }
+    /// # Ok::<(), aimlapi::Error>(())
+    /// ```
+    pub fn partial(&self) -> Option<&Completion> {
+        self.0.partial.as_deref()
+    }
+
+    /// Whether the same request may succeed later and cannot be billed twice by it: the server refused it for the
+    /// time being, or never saw it.
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Repr { what, said, hint, request_id, .. } = &*self.0;
+        f.write_str(&one_line(what, 600))?;
+        if !said.is_empty() {
+            write!(f, ": {}", one_line(said, 300))?;
+        }
+        if let Some(hint) = hint {
+            write!(f, " ({hint})")?;
+        }
+        if let Some(id) = request_id {
+            write!(f, " [request id {}]", one_line(id, 100))?;
+        }
+        if f.alternate() {
+            let mut cause = self.source();
+            while let Some(error) = cause {
+                let text = one_line(&error.to_string(), 300);
+                // Mostly it has been quoted already.
+                if !said.contains(&text) && !what.contains(&text) {
+                    write!(f, ": {text}")?;
+                }
+                cause = error.source();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return write!(f, "{self:#}");
+        }
+        // The body is left out: it may echo what no log should hold.
+        let Repr { kind, what, said, hint, status, code, request_id, .. } = &*self.0;
+        let Repr { retry_after, body, attempts, partial, retryable, source, .. } = &*self.0;
+        f.debug_struct("Error")
+            .field("kind", kind)
+            .field("what", what)
+            .field("said", said)
+            .field("hint", hint)
+            .field("status", status)
+            .field("code", code)
+            .field("request_id", request_id)
+            .field("retry_after", retry_after)
+            .field("body_bytes", &body.as_ref().map(String::len))
+            .field("attempts", attempts)
+            .field("partial", &partial.is_some())
+            .field("retryable", retryable)
+            .field("source", source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Where the key of a client came from, for the error that says it is wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum KeySource {
+    None,
+    Environment,
+    Given,
+}
+
+/// A response that is no answer, as far as its error needs it.
+pub(crate) struct Refused<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    pub(crate) url: &'a str,
+    pub(crate) key: KeySource,
+    /// The header `x-inference-id`.
+    pub(crate) inference_id: Option<&'a str>,
+    /// The header `x-request-id`.
+    pub(crate) request_id: Option<&'a str>,
+    /// What the headers ask to be waited.
+    pub(crate) retry_after: Option<Duration>,
+    /// The header `location`.
+    pub(crate) location: Option<&'a str>,
+}
+
+impl Error {
+    fn new(kind: ErrorKind, what: impl Into<String>) -> Error {
+        Error(Box::new(Repr {
+            kind,
+            what: what.into(),
+            said: String::new(),
+            hint: None,
+            status: None,
+            code: None,
+            request_id: None,
+            retry_after: None,
+            body: None,
+            attempts: 0,
+            partial: None,
+            retryable: false,
+            source: None,
+        }))
+    }
+
+    fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Error {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The sentence that says what is wrong with what the caller gave.
+    pub(crate) fn input(what: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Input, what)
+    }
+
+    pub(crate) fn no_key() -> Error {
+        Error::input("no API key: set the environment variable AIMLAPI_API_KEY, or give one to Client::new")
+            .hint("keys are made at https://aimlapi.com/app/keys; a server of your own needs none: set AIMLAPI_BASE_URL")
+    }
+
+    pub(crate) fn plaintext_key(host: &str) -> Error {
+        Error::input(format!("the API key would travel to {host} unencrypted"))
+            .hint("use an https:// base URL, or allow_plaintext_key() if that network is trusted")
+    }
+
+    pub(crate) fn no_tls(host: &str) -> Error {
+        Error::input(format!("https://{host} cannot be reached: this build of aimlapi has no TLS"))
+            .hint("enable its feature `rustls` or `native-tls`; without one only http:// works")
+    }
+
+    /// A connection to `authority` (host and port) that was not made, so that nothing was sent.
+    pub(crate) fn unreachable(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        let cause = cause.into();
+        let mut error = Error::new(ErrorKind::Connection, format!("cannot connect to {authority}"));
+        error.0.said = cause.to_string();
+        error.0.retryable = true;
+        error.caused_by(cause)
+    }
+
+    /// A connection that failed for a reason that a repetition cannot mend.
+    pub(crate) fn connection(what: String, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        let cause = cause.into();
+        let mut error = Error::new(ErrorKind::Connection, what);
+        error.0.said = cause.to_string();
+        error.caused_by(cause)
+    }
+
+    pub(crate) fn tls(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Error::connection(format!("no secure connection to {authority}"), cause).hint(
+            "a private certificate authority needs root_certificates_pem() or the feature `platform-verifier`; \
+             a server without TLS needs http://",
+        )
+    }
+
+    pub(crate) fn proxy(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Error::connection(format!("the proxy did not connect to {authority}"), cause)
+            .hint("it comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY names exceptions")
+    }
+
+    /// A connection that was lost after the request went out and before a response came.
+    pub(crate) fn lost(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>, late: bool) -> Error {
+        let error = Error::connection(format!("{authority} closed the connection without an answer"), cause);
+        if late { error.hint("the request may have been answered and billed, so it was not sent again") } else { error }
+    }
+
+    /// `during` says what was waited for: `no connection to localhost:80`.
+    pub(crate) fn timeout(during: String, limit: Duration, setting: &'static str) -> Error {
+        Error::new(ErrorKind::Timeout, format!("{during} within {limit:?}")).hint(setting)
+    }
+
+    /// Like [`Error::timeout`], and nothing had been sent yet.
+    pub(crate) fn connect_timeout(authority: &str, limit: Duration) -> Error {
+        let mut error = Error::timeout(
+            format!("no connection to {authority}"),
+            limit,
+            "the limit is connect_timeout()",
+        );
+        error.0.retryable = true;
+        error
+    }
+
+    /// A peer that does not speak HTTP.
+    pub(crate) fn protocol(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        let cause = cause.into();
+        let mut error = Error::new(ErrorKind::Decode, format!("{authority} did not answer with proper HTTP"));
+        error.0.said = cause.to_string();
+        error.caused_by(cause).hint("is it an https:// server addressed with http://, or no HTTP server at all?")
+    }
+
+    /// A response with a status other than 2xx.
+    pub(crate) fn refused(response: Refused<'_>) -> Error {
+        let Refused { status, body, url, key, inference_id, request_id, retry_after, location } = response;
+        let refusal = Refusal::read(&body);
+        let name = reason(status);
+        let mut what = format!("the server answered {status}");
+        if !name.is_empty() {
+            what = format!("{what} {name}");
+        }
+        if let Some(target) = location.filter(|_| (300..400).contains(&status)) {
+            what = format!("{what}, a redirect to {}", one_line(target, 200));
+        }
+        let hint = hint_for(status, refusal.message.as_deref().unwrap_or_default(), url, key);
+        let asked = retry_after.or(refusal.retry_after);
+        let mut error = Error::new(ErrorKind::Api, what);
+        error.0.retryable = matches!(status, 408 | 409 | 429 | 500..) && !refusal.is_final(asked.is_some());
+        error.0.request_id = inference_id.map(str::to_owned).or(refusal.request_id);
+        error.0.request_id = error.0.request_id.or_else(|| request_id.map(str::to_owned));
+        error.0.said = refusal.message.unwrap_or_default();
+        error.0.code = refusal.code;
+        error.0.hint = hint;
+        error.0.status = Some(status);
+        error.0.retry_after = asked;
+        error.0.body = Some(body);
+        error
+    }
+
+    /// An error object in a response with a 2xx status, or in a stream.
+    pub(crate) fn reported(status: u16, body: &str) -> Error {
+        let refusal = Refusal::read(body);
+        let mut error = Error::new(ErrorKind::Api, format!("the server answered {status} with an error in it"));
+        error.0.said = refusal.message.unwrap_or_default();
+        error.0.code = refusal.code;
+        error.0.request_id = refusal.request_id;
+        error.0.retry_after = refusal.retry_after;
+        error.0.status = Some(status);
+        error.0.body = Some(body.to_owned());
+        error
+    }
+
+    /// A 2xx response whose body is no chat completion. `why` says what it is instead.
+    pub(crate) fn no_answer(status: u16, body: String, why: &str) -> Error {
+        let start = if body.trim_start().starts_with('<') {
+            Refusal::read(&body).message.unwrap_or_default()
+        } else {
+            one_line(&body, 200)
+        };
+        let mut error = Error::new(ErrorKind::Decode, format!("the server answered {status} with {why}"));
+        error.0.said = start;
+        error.0.status = Some(status);
+        error.0.body = Some(body);
+        error
+    }
+
+    /// Like [`Error::no_answer`], for a payload that no message may quote.
+    pub(crate) fn undecodable(what: &str, payload: &str) -> Error {
+        let mut error = Error::new(ErrorKind::Decode, what);
+        error.0.body = Some(payload.chars().take(MAX_PAYLOAD).collect());
+        error
+    }
+
+    /// Text that a model wrote and that is not what `T` needs.
+    pub(crate) fn unparsable(what: &str, text: &str, cause: serde_json::Error) -> Error {
+        let mut error = Error::new(ErrorKind::Decode, format!("{what}, {cause}, in: {}", one_line(text, 200)));
+        error.0.body = Some(text.to_owned());
+        error.caused_by(cause)
+    }
+
+    /// An answer that broke off.
+    pub(crate) fn interrupted(what: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Interrupted, what)
+    }
+
+    /// An answer longer than `limit` bytes.
+    pub(crate) fn too_large(limit: u64, what: &str) -> Error {
+        Error::new(ErrorKind::Decode, format!("{what} is longer than {limit} bytes"))
+            .hint("the limit is max_response_bytes()")
+    }
+
+    pub(crate) fn with_status(mut self, status: u16) -> Error {
+        self.0.status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_body(mut self, body: impl Into<String>) -> Error {
+        self.0.body = Some(body.into());
+        self
+    }
+
+    pub(crate) fn with_cause(self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        self.caused_by(cause)
+    }
+
+    pub(crate) fn with_request_id(mut self, id: Option<&str>) -> Error {
+        if self.0.request_id.is_none() {
+            self.0.request_id = id.map(str::to_owned);
+        }
+        self
+    }
+
+    pub(crate) fn with_attempts(mut self, attempts: u32) -> Error {
+        self.0.attempts = attempts;
+        self
+    }
+
+    pub(crate) fn with_partial(mut self, partial: Option<Completion>) -> Error {
+        self.0.partial = partial.map(Box::new);
+        self
+    }
+
+    /// Takes the client's secrets out of everything but the body.
+    pub(crate) fn redacted(mut self, secrets: &[String]) -> Error {
+        let Repr { what, said, code, request_id, source, hint, .. } = &mut *self.0;
+        let mut texts: Vec<&mut String> = vec![what, said];
+        texts.extend(code.as_mut());
+        texts.extend(request_id.as_mut());
+        let owned = hint.as_mut().map(Cow::to_mut);
+        texts.extend(owned);
+        for text in texts {
+            for secret in secrets.iter().filter(|secret| text_holds(text, secret)).collect::<Vec<_>>() {
+                *text = text.replace(secret.as_str(), "[key]");
+            }
+        }
+        // A cause is somebody else's type: one that shows a secret is dropped whole.
+        let shown = source.as_ref().map(|cause| format!("{cause} {cause:?}")).unwrap_or_default();
+        if secrets.iter().any(|secret| text_holds(&shown, secret)) {
+            *source = None;
+        }
+        self
+    }
+}
+
+/// A secret of a few characters is no secret, and would tear words apart.
+fn text_holds(text: &str, secret: &str) -> bool {
+    secret.len() >= 4 && text.contains(secret)
+}
+
+fn hint_for(status: u16, said: &str, url: &str, key: KeySource) -> Option<Cow<'static, str>> {
+    let lower = said.to_lowercase();
+    let has = |words: &[&str]| words.iter().all(|word| lower.contains(word));
+    Some(match status {
+        300..400 => Cow::Borrowed("redirects are not followed: nothing was sent there; correct the base URL"),
+        400 | 422 if has(&["system", "role"]) || has(&["system", "not support"]) => {
+            "for a model without a system role there is ChatRequest::fold_system()".into()
+        }
+        400 | 422 if has(&["stream_options"]) || has(&["include_usage"]) => {
+            "the server refuses the request for usage in a stream: leave it out with \
+             param(\"stream_options\", serde_json::Value::Null)"
+                .into()
+        }
+        401 => match key {
+            KeySource::Environment => "the key came from AIMLAPI_API_KEY".into(),
+            KeySource::Given => "the key is the one given to the client".into(),
+            KeySource::None => "no key was sent: set AIMLAPI_API_KEY, or give one to the client".into(),
+        },
+        403 if has(&["credit"]) || has(&["balance"]) || has(&["limit"]) => {
+            "the account is out of credit or over its limit".into()
+        }
+        404 => format!("asked: {url}; check the model's name, and that the base URL ends where /chat/completions begins, usually in /v1").into(),
+        405 => format!("asked: {url}; check the base URL").into(),
+        413 => "the request is too large for the server".into(),
+        _ => return None,
+    })
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Payload Too Large",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Entity",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "",
+    }
+}

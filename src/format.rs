@@ -1,0 +1,173 @@
+//! What form an answer has.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::Result;
+use crate::wire::Json;
+
+/// What form the answer has: text, JSON, or JSON of a given schema. [`Completion::json`](crate::Completion::json)
+/// reads the answer.
+///
+/// ```
+/// use aimlapi::{ChatRequest, ResponseFormat};
+/// use serde_json::json;
+///
+/// let format = ResponseFormat::json_schema("person", json!({
+///     "type": "object",
+///     "properties": { "name": { "type": "string" }, "born": { "type": "integer" } },
+///     "required": ["name", "born"],
+///     "additionalProperties": false,
+/// }))
+/// .strict(true);
+/// let request = ChatRequest::new("gpt-4o", "Who wrote the first program?").response_format(format);
+/// # drop(request);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct ResponseFormat(Form);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Form {
+    Text,
+    JsonObject,
+    JsonSchema { name: String, schema: Result<Json, String>, strict: Option<bool>, description: Option<String> },
+}
+
+impl ResponseFormat {
+    /// Text, which is the default of the API.
+    pub fn text() -> ResponseFormat {
+        ResponseFormat(Form::Text)
+    }
+
+    /// Any JSON object. Say in a message that JSON is wanted, and which: some models write none without it.
+    pub fn json_object() -> ResponseFormat {
+        ResponseFormat(Form::JsonObject)
+    }
+
+    /// JSON that follows a JSON Schema, under a name for the model to go by.
+    ///
+    /// The order of the schema's keys is kept, and models write their answer in that order. `serde_json::json!` sorts
+    /// its keys, unless its feature `preserve_order` is on; a struct that is `Serialize`, or JSON text read as
+    /// `serde_json::value::RawValue`, keeps them.
+    pub fn json_schema(name: impl Into<String>, schema: impl Serialize) -> ResponseFormat {
+        let schema = Json::new(&schema);
+        ResponseFormat(Form::JsonSchema { name: name.into(), schema, strict: None, description: None })
+    }
+
+    /// Whether the answer must follow the schema exactly. The schema then has to follow the rules of strict mode; see
+    /// [`lint`](ResponseFormat::lint). Of no effect without a schema. Default: absent, the API's own.
+    pub fn strict(mut self, value: bool) -> ResponseFormat {
+        if let Form::JsonSchema { strict, .. } = &mut self.0 {
+            *strict = Some(value);
+        }
+        self
+    }
+
+    /// What the answer is for, for the model to go by. Of no effect without a schema.
+    pub fn description(mut self, text: impl Into<String>) -> ResponseFormat {
+        if let Form::JsonSchema { description, .. } = &mut self.0 {
+            *description = Some(text.into());
+        }
+        self
+    }
+
+    /// What strict mode would refuse in the schema, one sentence for each place; empty if there is nothing.
+    ///
+    /// In strict mode every object must be closed (`"additionalProperties": false`) and must require each of its
+    /// properties; an optional one is required and nullable. The check is made here, without a call. It knows these
+    /// two rules, not every keyword that some model does without.
+    ///
+    /// ```
+    /// use aimlapi::ResponseFormat;
+    /// use serde_json::json;
+    ///
+    /// let format = ResponseFormat::json_schema("person", json!({
+    ///     "type": "object",
+    ///     "properties": { "name": { "type": "string" } },
+    ///     "additionalProperties": false,
+    /// }));
+    /// assert_eq!(format.lint(), ["$: the property \"name\" is not in \"required\""]);
+    /// ```
+    pub fn lint(&self) -> Vec<String> {
+        let Form::JsonSchema { schema, .. } = &self.0 else { return Vec::new() };
+        let mut faults = Vec::new();
+        match schema.as_ref().map(|schema| serde_json::from_str(schema.get())) {
+            Ok(Ok(schema)) => lint("$", &schema, &mut faults),
+            Ok(Err(e)) => faults.push(format!("$: {e}")),
+            Err(reason) => faults.push(format!("$: {reason}")),
+        }
+        faults
+    }
+
+    /// Why the format cannot be sent.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let Form::JsonSchema { name, schema: Err(reason), .. } = &self.0 else { return None };
+        Some(format!("the schema {name:?} has no JSON form: {reason}"))
+    }
+}
+
+// As deep as serde_json lets a value be, so the recursion is bounded.
+fn lint(path: &str, schema: &Value, faults: &mut Vec<String>) {
+    let Some(object) = schema.as_object() else { return };
+    let properties = object.get("properties").and_then(Value::as_object);
+    let is_object = object.get("type").is_some_and(|kind| match kind {
+        Value::Array(kinds) => kinds.iter().any(|kind| kind == "object"),
+        kind => kind == "object",
+    });
+    if is_object || properties.is_some() {
+        if object.get("additionalProperties") != Some(&Value::Bool(false)) {
+            faults.push(format!("{path}: \"additionalProperties\" is not false"));
+        }
+        let required = object.get("required").and_then(Value::as_array);
+        for name in properties.into_iter().flat_map(|properties| properties.keys()) {
+            if !required.is_some_and(|required| required.iter().any(|other| other == name)) {
+                faults.push(format!("{path}: the property {name:?} is not in \"required\""));
+            }
+        }
+    }
+    for (keyword, inner) in object {
+        match (keyword.as_str(), inner) {
+            ("properties" | "$defs" | "definitions", Value::Object(schemas)) => {
+                for (name, schema) in schemas {
+                    lint(&format!("{path}.{keyword}.{name}"), schema, faults);
+                }
+            }
+            ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(schemas)) => {
+                for (place, schema) in schemas.iter().enumerate() {
+                    lint(&format!("{path}.{keyword}[{place}]"), schema, faults);
+                }
+            }
+            ("items" | "additionalProperties" | "not", schema) => lint(&format!("{path}.{keyword}"), schema, faults),
+            _ => {}
+        }
+    }
+}
+
+impl Serialize for ResponseFormat {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        match &self.0 {
+            Form::Text => map.serialize_entry("type", "text")?,
+            Form::JsonObject => map.serialize_entry("type", "json_object")?,
+            Form::JsonSchema { name, schema, strict, description } => {
+                map.serialize_entry("type", "json_schema")?;
+                let schema = schema.as_ref().ok();
+                map.serialize_entry("json_schema", &JsonSchema { name, description, schema, strict })?;
+            }
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct JsonSchema<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<&'a Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strict: &'a Option<bool>,
+}

@@ -1,0 +1,313 @@
+//! Server-sent events: bytes to events, by the rules of the WHATWG. Knows neither HTTP nor what the events mean.
+//!
+//! Lines end in LF, CR or CRLF; a byte order mark at the start is dropped; comments and the fields `id` and `retry` are
+//! passed over; several `data` lines are joined by LF; a blank line completes an event. An event is handed over as soon
+//! as the first byte of that blank line's end is there.
+
+use std::io::{self, BufRead};
+
+/// One event: its name, and its data as it came.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Event<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) data: &'a [u8],
+}
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Io(io::Error),
+    /// A line or an event is longer than the limit.
+    TooLong,
+}
+
+pub(crate) struct Events<R> {
+    reader: R,
+    limit: usize,
+    /// The start of a line whose end has not come yet.
+    line: Vec<u8>,
+    name: Vec<u8>,
+    data: Vec<u8>,
+    has_data: bool,
+    /// The event that was handed over last is still in `name` and `data`.
+    handed_over: bool,
+    /// No line has ended yet, so that the next one may begin with a byte order mark.
+    at_start: bool,
+    /// The last line ended in CR, so that an LF would belong to it.
+    after_cr: bool,
+}
+
+impl<R: BufRead> Events<R> {
+    /// `limit` bounds one event, in bytes; a stream as a whole has no bound.
+    pub(crate) fn new(reader: R, limit: usize) -> Events<R> {
+        Events {
+            reader,
+            limit,
+            line: Vec::new(),
+            name: Vec::new(),
+            data: Vec::new(),
+            has_data: false,
+            handed_over: false,
+            at_start: true,
+            after_cr: false,
+        }
+    }
+
+    /// The next event; `None` at the end of the input, after which [`Events::tail`] has what was left open.
+    pub(crate) fn next(&mut self) -> Result<Option<Event<'_>>, Failure> {
+        if self.handed_over {
+            self.clear();
+        }
+        loop {
+            let buffer = match self.reader.fill_buf() {
+                Ok([]) => return Ok(None),
+                Ok(buffer) => buffer,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Failure::Io(e)),
+            };
+            if self.after_cr {
+                self.after_cr = false;
+                if buffer.first() == Some(&b'\n') {
+                    self.reader.consume(1);
+                    continue;
+                }
+            }
+            let Some(end) = buffer.iter().position(|b| matches!(b, b'\n' | b'\r')) else {
+                // Of a comment, however long, nothing needs to be kept but that it is one.
+                let comment = self.line.first().or(buffer.first()) == Some(&b':');
+                let kept = if comment { &b":"[..] } else { buffer };
+                if comment {
+                    self.line.clear();
+                }
+                self.line.extend_from_slice(kept);
+                let length = buffer.len();
+                self.reader.consume(length);
+                if self.line.len() > self.limit {
+                    return Err(Failure::TooLong);
+                }
+                continue;
+            };
+            let (line, rest) = buffer.split_at(end);
+            let used = match rest {
+                [b'\r', b'\n', ..] => end + 2,
+                [b'\r'] => {
+                    self.after_cr = true;
+                    end + 1
+                }
+                _ => end + 1,
+            };
+            let fields = Fields { name: &mut self.name, data: &mut self.data, has_data: &mut self.has_data };
+            let complete = if self.line.is_empty() {
+                fields.take(line, &mut self.at_start)
+            } else {
+                self.line.extend_from_slice(line);
+                fields.take(&self.line, &mut self.at_start)
+            };
+            self.line.clear();
+            self.reader.consume(used);
+            if self.data.len() > self.limit {
+                return Err(Failure::TooLong);
+            }
+            if complete {
+                self.handed_over = true;
+                return Ok(Some(Event { name: &self.name, data: &self.data }));
+            }
+        }
+    }
+
+    /// The event that the end of the input left open: without its blank line, perhaps cut off.
+    pub(crate) fn tail(&mut self) -> Option<Event<'_>> {
+        if self.handed_over {
+            self.clear();
+        }
+        let line = std::mem::take(&mut self.line);
+        let fields = Fields { name: &mut self.name, data: &mut self.data, has_data: &mut self.has_data };
+        if !line.is_empty() {
+            fields.take(&line, &mut self.at_start);
+        }
+        if !self.has_data {
+            return None;
+        }
+        self.handed_over = true;
+        Some(Event { name: &self.name, data: &self.data })
+    }
+
+    /// The bytes that are there without being an event yet, and what is to come.
+    pub(crate) fn peek(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    pub(crate) fn into_reader(self) -> R {
+        self.reader
+    }
+
+    fn clear(&mut self) {
+        self.name.clear();
+        self.data.clear();
+        self.has_data = false;
+        self.handed_over = false;
+    }
+}
+
+struct Fields<'a> {
+    name: &'a mut Vec<u8>,
+    data: &'a mut Vec<u8>,
+    has_data: &'a mut bool,
+}
+
+impl Fields<'_> {
+    /// Takes one line; says whether it completes an event.
+    fn take(self, mut line: &[u8], at_start: &mut bool) -> bool {
+        if std::mem::take(at_start) {
+            line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        }
+        if line.is_empty() {
+            // The name of an event without data is forgotten with it.
+            if !*self.has_data {
+                self.name.clear();
+            }
+            return *self.has_data;
+        }
+        let mut parts = line.splitn(2, |b| *b == b':');
+        let field = parts.next().unwrap_or_default();
+        let value = parts.next().unwrap_or_default();
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match field {
+            b"data" => {
+                if std::mem::replace(self.has_data, true) {
+                    self.data.push(b'\n');
+                }
+                self.data.extend_from_slice(value);
+            }
+            b"event" => {
+                self.name.clear();
+                self.name.extend_from_slice(value);
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out these slices, one for each read.
+    struct Pieces<'a>(Vec<&'a [u8]>);
+
+    impl io::Read for Pieces<'_> {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            unreachable!("read through BufRead")
+        }
+    }
+
+    impl BufRead for Pieces<'_> {
+        fn fill_buf(&mut self) -> io::Result<&[u8]> {
+            while self.0.first().is_some_and(|piece| piece.is_empty()) {
+                self.0.remove(0);
+            }
+            Ok(self.0.first().copied().unwrap_or_default())
+        }
+        fn consume(&mut self, n: usize) {
+            if let Some(first) = self.0.first_mut() {
+                *first = &first[n..];
+            }
+        }
+    }
+
+    type Owned = (String, String);
+
+    fn owned(event: &Event<'_>) -> Owned {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (text(event.name), text(event.data))
+    }
+
+    fn read(pieces: Vec<&[u8]>) -> (Vec<Owned>, Option<Owned>) {
+        let mut events = Events::new(Pieces(pieces), 1000);
+        let mut all = Vec::new();
+        while let Some(event) = events.next().unwrap() {
+            all.push(owned(&event));
+        }
+        let tail = events.tail().map(|event| owned(&event));
+        assert!(events.tail().is_none(), "a tail comes once");
+        (all, tail)
+    }
+
+    /// The data of the events, and of the tail, must come out however the bytes are cut.
+    #[track_caller]
+    fn yields(bytes: &[u8], want: &[&str], tail: Option<&str>) {
+        let data = |(events, tail): (Vec<Owned>, Option<Owned>)| {
+            (events.into_iter().map(|event| event.1).collect::<Vec<_>>(), tail.map(|event| event.1))
+        };
+        let want = (want.iter().map(ToString::to_string).collect(), tail.map(str::to_owned));
+        let text = String::from_utf8_lossy(bytes);
+        assert_eq!(data(read(vec![bytes])), want, "whole: {text:?}");
+        assert_eq!(data(read(bytes.chunks(1).collect())), want, "byte by byte: {text:?}");
+        for at in 0..=bytes.len() {
+            let (a, b) = bytes.split_at(at);
+            assert_eq!(data(read(vec![a, b])), want, "cut at {at}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_end_in_lf_cr_or_crlf() {
+        for end in ["\n", "\r", "\r\n"] {
+            let text = "data: a|data: b||data:c||".replace('|', end);
+            yields(text.as_bytes(), &["a\nb", "c"], None);
+        }
+        yields(b"data: a\r\n\rdata: b\n\r\n", &["a", "b"], None);
+    }
+
+    #[test]
+    fn an_event_is_handed_over_before_the_lf_of_a_crlf() {
+        let mut events = Events::new(Pieces(vec![b"data: a\r\n\r"]), 100);
+        assert_eq!(events.next().unwrap().map(|event| owned(&event).1).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_dropped_at_the_start_only() {
+        yields("\u{feff}data: a\n\n\u{feff}data: b\n\ndata: \u{feff}c\n\n".as_bytes(), &["a", "\u{feff}c"], None);
+        yields("\u{feff}\n\u{feff}data: b\n\n".as_bytes(), &[], None);
+    }
+
+    #[test]
+    fn fields_are_read_as_the_standard_says() {
+        yields(b": comment\n\ndata\n\ndata:\n\ndata:  x\n\n", &["", "", " x"], None);
+        yields(b"id: 1\nretry: 5\nother: x\ndata: a:b: c\n\n", &["a:b: c"], None);
+        yields(b"data : a\n\nDATA: b\n\n datax: c\n\n", &[], None);
+        yields("data: \u{2028}é\u{85}\n\n".as_bytes(), &["\u{2028}é\u{85}"], None);
+        yields(b"data: \xff\n\n", &["\u{fffd}"], None);
+        yields(b"data: a\0b\n\n", &["a\0b"], None);
+    }
+
+    #[test]
+    fn an_event_has_the_name_given_last_and_a_name_without_data_is_forgotten() {
+        let (events, _) = read(vec![b"event: x\nevent: y\ndata: a\n\nevent: z\n\ndata: b\n\n"]);
+        assert_eq!(events, [("y".to_owned(), "a".to_owned()), (String::new(), "b".to_owned())]);
+    }
+
+    #[test]
+    fn what_the_end_left_open_is_the_tail() {
+        yields(b"data: a\n\ndata: b", &["a"], Some("b"));
+        yields(b"data: a\n\ndata: b\n", &["a"], Some("b"));
+        yields(b"data: a\n\ndata: b\r", &["a"], Some("b"));
+        yields(b"data: a\n\nevent: b\n", &["a"], None);
+        yields(b"", &[], None);
+    }
+
+    #[test]
+    fn an_event_over_the_limit_is_refused_and_a_comment_of_any_length_is_not() {
+        let fails = |text: &str, piece: usize| {
+            let mut events = Events::new(Pieces(text.as_bytes().chunks(piece).collect()), 20);
+            matches!(events.next(), Err(Failure::TooLong))
+        };
+        let line = format!("data: {}\n\n", "x".repeat(30));
+        let lines = "data: xxxxxxxxxx\n".repeat(3) + "\n";
+        let comment = format!(":{}\ndata: a\n\n", "x".repeat(1000));
+        for piece in [1, 7, 5000] {
+            assert!(fails(&line, piece));
+            assert!(fails(&lines, piece));
+            assert!(!fails(&comment, piece));
+        }
+    }
+}

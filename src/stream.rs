@@ -1,0 +1,313 @@
+//! An answer that arrives piece by piece, and says honestly how it ended.
+
+use std::fmt;
+use std::io::{self, BufReader, Write};
+use std::iter::FusedIterator;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::accumulate::{Accumulator, Said, TooMany, decode};
+use crate::refusal;
+use crate::sse::{Event, Events, Failure};
+use crate::transport::{BodyStream, Head, Response, Transport};
+use crate::{Completion, Error, FinishReason, Result, Usage};
+
+/// An answer as it arrives: an iterator of [`Chunk`]s, each handed over as soon as the server has sent it.
+///
+/// It is complete when the server said so, with `[DONE]` or with a finish reason for every choice. Whatever else ends
+/// it is an error, and [`Error::partial`] has what came until then. After an error the iterator is at its end.
+///
+/// Dropping a stream closes its connection, so that the server stops generating, and charging.
+///
+/// ```no_run
+/// use aimlapi::{ChatRequest, GEMMA_2_27B_IT};
+///
+/// let client = aimlapi::Client::from_env()?;
+/// let mut stream = client.stream(&ChatRequest::new(GEMMA_2_27B_IT, "Tell me a story."))?;
+/// for chunk in &mut stream {
+///     print!("{}", chunk?.text());
+/// }
+/// let reply = stream.finish()?;
+/// println!("\n{:?}", reply.finish_reason());
+/// # Ok::<(), aimlapi::Error>(())
+/// ```
+#[must_use = "a stream is read by iterating over it, or with finish() or write_to(); dropping it ends the answer"]
+pub struct ChatStream {
+    /// `None` once the stream is over; its connection is then closed.
+    events: Option<Events<BufReader<BodyStream>>>,
+    begun: bool,
+    answer: Accumulator,
+    /// A whole answer that came in place of a stream.
+    whole: Option<Completion>,
+    failed: bool,
+    head: Head,
+    transport: Arc<Transport>,
+}
+
+/// One event of a stream. Most hold a few words of the answer; some hold none, such as the last one, with the usage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    raw: String,
+    said: Said,
+}
+
+impl Chunk {
+    /// What this event adds to the text of choice 0; often `""`.
+    pub fn text(&self) -> &str {
+        &self.said.text
+    }
+
+    /// What this event adds to the reasoning of choice 0; mostly `""`.
+    pub fn reasoning(&self) -> &str {
+        &self.said.reasoning
+    }
+
+    /// Why choice 0 ended, in the event that says so.
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        self.said.finish_reason.as_ref()
+    }
+
+    /// What the answer took, in the event that says so: mostly the last one.
+    pub fn usage(&self) -> Option<&Usage> {
+        self.said.usage.as_ref()
+    }
+
+    /// The event's JSON exactly as it came; invalid UTF-8 is replaced.
+    pub fn raw(&self) -> &str {
+        &self.raw
+    }
+}
+
+impl ChatStream {
+    pub(crate) fn new(response: Response, transport: Arc<Transport>, several: bool) -> ChatStream {
+        let limit = usize::try_from(transport.settings.max_response_bytes).unwrap_or(usize::MAX);
+        let (head, body) = response.into_stream();
+        let mut answer = Accumulator::new(several);
+        answer.completion_mut().take_head(&head);
+        let events = Some(Events::new(BufReader::new(body), limit));
+        ChatStream { events, begun: false, answer, whole: None, failed: false, head, transport }
+    }
+
+    /// Reads the stream to its end and returns the answer, whole.
+    ///
+    /// # Errors
+    ///
+    /// What ends the stream before it is complete: [`Interrupted`](crate::ErrorKind::Interrupted),
+    /// [`Timeout`](crate::ErrorKind::Timeout), [`Api`](crate::ErrorKind::Api) or [`Decode`](crate::ErrorKind::Decode),
+    /// each with the [`partial()`](Error::partial) answer. `Interrupted` if the iterator has yielded an error before.
+    pub fn finish(mut self) -> Result<Completion> {
+        for chunk in &mut self {
+            chunk?;
+        }
+        self.into_completion()
+    }
+
+    /// Writes the text as it arrives, flushing each piece, and returns the answer, whole.
+    ///
+    /// A reader that goes away (a broken pipe, as in `| head`) ends the stream and is no error: what has come is
+    /// returned, with no finish reason. If writing fails otherwise, as on a full disk, the answer is still read to its
+    /// end, and the error's [`partial()`](Error::partial) holds it whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](ChatStream::finish); [`Interrupted`](crate::ErrorKind::Interrupted) too if writing fails.
+    pub fn write_to(mut self, mut writer: impl Write) -> Result<Completion> {
+        let mut failure = None;
+        while let Some(chunk) = self.next() {
+            let chunk = chunk?;
+            if chunk.text().is_empty() || failure.is_some() {
+                continue;
+            }
+            match writer.write_all(chunk.text().as_bytes()).and_then(|()| writer.flush()) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                    self.events = None;
+                    break;
+                }
+                Err(e) => failure = Some(e),
+            }
+        }
+        match failure {
+            None => self.into_completion(),
+            Some(cause) => {
+                let error = Error::interrupted(format!("the answer came, but writing it failed: {cause}"));
+                Err(self.fail(error.with_cause(cause)))
+            }
+        }
+    }
+
+    /// What has come so far; `None` before the first choice.
+    pub fn partial(&self) -> Option<&Completion> {
+        self.whole.as_ref().or_else(|| self.answer.partial())
+    }
+
+    fn into_completion(self) -> Result<Completion> {
+        let ChatStream { answer, whole, failed, head, transport, .. } = self;
+        let partial = whole.or_else(|| answer.finish());
+        match partial {
+            Some(completion) if !failed => Ok(completion),
+            partial => {
+                let error = Error::interrupted("the stream had failed before its end").with_status(head.status);
+                let error = error.with_request_id(head.id()).with_attempts(head.attempts).with_partial(partial);
+                Err(transport.redact(error))
+            }
+        }
+    }
+
+    /// The next event, or the honest end.
+    fn advance(&mut self) -> Result<Option<Chunk>> {
+        while let Some(events) = &mut self.events {
+            if !self.begun {
+                self.begun = true;
+                if !looks_like_events(events, self.head.is_event_stream) {
+                    return self.take_whole().map(Some);
+                }
+            }
+            let step = match events.next() {
+                Ok(Some(event)) => read(&mut self.answer, self.head.status, &event, true)?,
+                Ok(None) => self.end(None)?,
+                Err(Failure::Io(cause)) => self.end(Some(cause))?,
+                Err(Failure::TooLong) => {
+                    let limit = self.transport.settings.max_response_bytes;
+                    return Err(Error::too_large(limit, "one event of the stream"));
+                }
+            };
+            match step {
+                Step::Chunk(chunk) => return Ok(Some(chunk)),
+                Step::Nothing => {}
+                // At once: a server may hold the connection open for long.
+                Step::End => self.events = None,
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the end of the input means, after what it left open.
+    fn end(&mut self, cause: Option<io::Error>) -> Result<Step> {
+        let tail = self.events.as_mut().and_then(Events::tail);
+        if let Some(event) = tail {
+            match read(&mut self.answer, self.head.status, &event, false)? {
+                Step::Nothing => {}
+                step => return Ok(step),
+            }
+        }
+        match cause {
+            _ if self.answer.is_finished() => Ok(Step::End),
+            Some(cause) => Err(self.transport.read_failed(cause, true)),
+            None if self.answer.partial().is_none() => Err(Error::interrupted("the stream ended without an answer")),
+            None => Err(Error::interrupted("the stream ended before the answer did")),
+        }
+    }
+
+    /// A whole answer, or an error, that came in place of a stream: it is the only chunk.
+    fn take_whole(&mut self) -> Result<Chunk> {
+        let Some(events) = self.events.take() else { return Err(Error::interrupted("the stream is over")) };
+        let text = self.transport.whole(events.into_reader())?;
+        let mut completion = Completion::decode(self.head.status, text)?;
+        completion.take_head(&self.head);
+        let said = Said {
+            text: completion.text().to_owned(),
+            reasoning: completion.reasoning().unwrap_or_default().to_owned(),
+            finish_reason: completion.finish_reason().cloned(),
+            usage: completion.usage().copied(),
+        };
+        let raw = completion.raw().unwrap_or_default().to_owned();
+        self.whole = Some(completion);
+        Ok(Chunk { raw, said })
+    }
+
+    /// Ends the stream with this error, and gives it what is known besides.
+    fn fail(&mut self, error: Error) -> Error {
+        self.events = None;
+        self.failed = true;
+        self.answer.flush_all();
+        let Head { status, attempts, .. } = self.head;
+        let error = error.with_status(status).with_request_id(self.head.id()).with_attempts(attempts);
+        let error = match self.partial() {
+            Some(partial) => error.with_partial(Some(partial.clone())),
+            None => error,
+        };
+        self.transport.redact(error)
+    }
+}
+
+impl Iterator for ChatStream {
+    type Item = Result<Chunk>;
+
+    fn next(&mut self) -> Option<Result<Chunk>> {
+        match self.advance() {
+            Ok(chunk) => chunk.map(Ok),
+            Err(error) => Some(Err(self.fail(error))),
+        }
+    }
+}
+
+impl FusedIterator for ChatStream {}
+
+impl fmt::Debug for ChatStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatStream")
+            .field("is_over", &self.events.is_none())
+            .field("failed", &self.failed)
+            .field("partial", &self.partial())
+            .finish_non_exhaustive()
+    }
+}
+
+enum Step {
+    Chunk(Chunk),
+    /// An event that says nothing.
+    Nothing,
+    End,
+}
+
+/// Takes one event. Of one that is not `whole`, since the input ended before it did, only what can be read counts.
+fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -> Result<Step> {
+    let text = String::from_utf8_lossy(event.data);
+    if text.trim() == "[DONE]" {
+        return match answer.partial() {
+            Some(_) => Ok(Step::End),
+            None => Err(Error::undecodable("the stream is complete and holds no answer", "")),
+        };
+    }
+    if event.name == b"error" {
+        return Err(Error::reported(status, &text));
+    }
+    if text.trim().is_empty() {
+        return Ok(Step::Nothing);
+    }
+    let decoded = match decode(&text) {
+        Ok(decoded) => decoded,
+        Err(_) if !whole => return Ok(Step::Nothing),
+        Err(cause) => {
+            return Err(Error::undecodable("an event of the stream is no chat completion", &text).with_cause(cause));
+        }
+    };
+    let failed = decoded.failed()
+        || (decoded.choices.0.is_empty()
+            && refusal::is_error(&serde_json::from_str(&text).unwrap_or(Value::Null)));
+    let said = answer
+        .add(decoded)
+        .map_err(|TooMany| Error::undecodable("the stream has more choices or tool calls than any answer", &text))?;
+    if failed {
+        return Err(Error::reported(status, &text));
+    }
+    Ok(Step::Chunk(Chunk { raw: text.into_owned(), said }))
+}
+
+/// Whether the body is a stream of events, by its first bytes: some servers answer a request for a stream with one
+/// piece of JSON, and some send either under the wrong name.
+fn looks_like_events(events: &mut Events<BufReader<BodyStream>>, named_so: bool) -> bool {
+    const STARTS: [&[u8]; 6] = [b":", b"data", b"event", b"id", b"retry", b"\xef\xbb\xbf"];
+    // A failure to read will be met again by whoever reads next.
+    let start = events.peek().unwrap_or_default().trim_ascii_start();
+    let begins = |field: &[u8]| {
+        let shared = field.len().min(start.len());
+        shared > 0 && start.get(..shared) == field.get(..shared)
+    };
+    match start.first() {
+        Some(b'{' | b'[' | b'<') => false,
+        _ => named_so || STARTS.into_iter().any(begins),
+    }
+}

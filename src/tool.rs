@@ -1,0 +1,324 @@
+//! Tools that a model may call, and the calls it makes.
+
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
+
+use crate::wire::{self, Json};
+use crate::{Error, Result};
+
+/// A tool that a model may call: its name, what it does, and the arguments it takes.
+///
+/// ```
+/// use aimlapi::Tool;
+/// use serde_json::json;
+///
+/// let weather = Tool::function("weather")
+///     .description("The weather in a city, now.")
+///     .parameters(json!({
+///         "type": "object",
+///         "properties": { "city": { "type": "string" } },
+///         "required": ["city"],
+///     }));
+/// # drop(weather);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct Tool {
+    kind: Kind,
+    name: String,
+    description: Option<String>,
+    strict: Option<bool>,
+    /// A function's parameters, or the whole of a raw tool; the reason if they have no JSON text.
+    json: Option<Result<Json, String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Function,
+    Custom,
+    Raw,
+}
+
+impl Tool {
+    /// A function with this name, which the API wants to be of at most 64 letters, digits, `_` and `-`.
+    pub fn function(name: impl Into<String>) -> Tool {
+        Tool { kind: Kind::Function, name: name.into(), description: None, strict: None, json: None }
+    }
+
+    /// A tool that takes free text in place of arguments.
+    pub fn custom(name: impl Into<String>) -> Tool {
+        Tool { kind: Kind::Custom, ..Tool::function(name) }
+    }
+
+    /// Any other tool, as it is on the wire, such as a tool of the provider's own or one with `cache_control`.
+    pub fn raw(tool: Value) -> Tool {
+        Tool { kind: Kind::Raw, json: Some(Json::new(&tool)), ..Tool::function("") }
+    }
+
+    /// What the tool does: by this the model decides when to call it.
+    pub fn description(mut self, description: impl Into<String>) -> Tool {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// The arguments of a function as a JSON Schema, of type `object`. Default: absent, no arguments.
+    ///
+    /// The order of the schema's keys is kept, and models write their arguments in that order. `serde_json::json!`
+    /// sorts its keys, unless its feature `preserve_order` is on; a struct that is `Serialize`, or JSON text read as
+    /// `serde_json::value::RawValue`, keeps them.
+    pub fn parameters(mut self, schema: impl Serialize) -> Tool {
+        self.json = Some(Json::new(&schema));
+        self
+    }
+
+    /// Whether the arguments must fit the schema exactly. The schema then has to follow the rules of strict mode,
+    /// which [`ResponseFormat::lint`](crate::ResponseFormat::lint) explains. Default: absent, the API's own.
+    pub fn strict(mut self, strict: bool) -> Tool {
+        self.strict = Some(strict);
+        self
+    }
+
+    /// Why the tool cannot be sent.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let reason = self.json.as_ref()?.as_ref().err()?;
+        Some(format!("the parameters of the tool {:?} have no JSON form: {reason}", self.name))
+    }
+}
+
+impl Serialize for Tool {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let json = self.json.as_ref().and_then(|json| json.as_ref().ok());
+        let kind = match self.kind {
+            Kind::Raw => return json.serialize(s),
+            Kind::Function => "function",
+            Kind::Custom => "custom",
+        };
+        let mut map = s.serialize_map(Some(2))?;
+        map.serialize_entry("type", kind)?;
+        map.serialize_entry(kind, &Inner { tool: self, json })?;
+        map.end()
+    }
+}
+
+struct Inner<'a> {
+    tool: &'a Tool,
+    json: Option<&'a Json>,
+}
+
+impl Serialize for Inner<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("name", &self.tool.name)?;
+        if let Some(description) = &self.tool.description {
+            map.serialize_entry("description", description)?;
+        }
+        if let Some(parameters) = self.json {
+            map.serialize_entry("parameters", parameters)?;
+        }
+        if let Some(strict) = self.tool.strict {
+            map.serialize_entry("strict", &strict)?;
+        }
+        map.end()
+    }
+}
+
+/// Which tools the model may or must call.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ToolChoice {
+    /// `auto`: the model decides. The API's default where there are tools.
+    Auto,
+    /// `none`: no tool.
+    None,
+    /// `required`: at least one.
+    Required,
+    /// The function with this name.
+    Function(String),
+    /// Any other choice, as it is on the wire, such as `{"type": "allowed_tools", ..}`.
+    Raw(Value),
+}
+
+impl ToolChoice {
+    /// One of these functions only; `required`: one must be called, else one may be.
+    ///
+    /// ```
+    /// let choice = aimlapi::ToolChoice::allowed(["weather", "time"], false);
+    /// # drop(choice);
+    /// ```
+    pub fn allowed<T: Into<String>>(names: impl IntoIterator<Item = T>, required: bool) -> ToolChoice {
+        let tools: Vec<Value> = names
+            .into_iter()
+            .map(|name| json!({ "type": "function", "function": { "name": name.into() } }))
+            .collect();
+        let mode = if required { "required" } else { "auto" };
+        ToolChoice::Raw(json!({ "type": "allowed_tools", "allowed_tools": { "mode": mode, "tools": tools } }))
+    }
+}
+
+impl Serialize for ToolChoice {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            ToolChoice::Auto => "auto".serialize(s),
+            ToolChoice::None => "none".serialize(s),
+            ToolChoice::Required => "required".serialize(s),
+            ToolChoice::Function(name) => json!({ "type": "function", "function": { "name": name } }).serialize(s),
+            ToolChoice::Raw(choice) => choice.serialize(s),
+        }
+    }
+}
+
+/// A call of a tool that a model wants made.
+///
+/// Answer it with [`Message::tool`](crate::Message::tool), after the reply's own message. A call whose answer ended
+/// with [`FinishReason::Length`](crate::FinishReason::Length) may be cut short: do not run it.
+///
+/// ```
+/// use aimlapi::Completion;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Weather {
+///     city: String,
+/// }
+///
+/// let reply: Completion = serde_json::from_str(r#"{"choices": [{"message": {"role": "assistant", "tool_calls": [
+///     {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Paris\"}"}}
+/// ]}}]}"#)?;
+/// let call = &reply.tool_calls()[0];
+/// assert_eq!((call.id(), call.name()), ("call_1", "weather"));
+/// assert_eq!(call.parse_arguments::<Weather>()?.city, "Paris");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolCall {
+    pub(crate) id: String,
+    pub(crate) custom: bool,
+    pub(crate) name: String,
+    pub(crate) arguments: String,
+    /// What else the call holds, such as `extra_content`; it goes back unchanged.
+    pub(crate) extra: Map<String, Value>,
+    /// What else its `function` or `custom` holds.
+    pub(crate) inner: Map<String, Value>,
+}
+
+impl ToolCall {
+    /// The id to answer with; `""` where the server gave none.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The name of the tool.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The arguments as the model wrote them: JSON text, though not always valid. A custom tool's input.
+    pub fn arguments(&self) -> &str {
+        &self.arguments
+    }
+
+    /// The arguments as a `T`. No text at all counts as `{}`.
+    ///
+    /// # Errors
+    ///
+    /// [`Decode`](crate::ErrorKind::Decode) if the model wrote something else; the error shows the text, and
+    /// [`body()`](Error::body) holds it. Tell the model so in the tool's message, and it will often mend it.
+    pub fn parse_arguments<T: DeserializeOwned>(&self) -> Result<T> {
+        let text = match self.arguments.trim() {
+            "" => "{}",
+            text => text,
+        };
+        serde_json::from_str(text)
+            .map_err(|e| Error::unparsable(&format!("the arguments for the tool {:?} do not fit", self.name), text, e))
+    }
+
+    pub(crate) fn empty() -> ToolCall {
+        ToolCall {
+            id: String::new(),
+            custom: false,
+            name: String::new(),
+            arguments: String::new(),
+            extra: Map::new(),
+            inner: Map::new(),
+        }
+    }
+}
+
+impl Serialize for ToolCall {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let (kind, text) = if self.custom { ("custom", "input") } else { ("function", "arguments") };
+        let mut inner = self.inner.clone();
+        inner.insert("name".to_owned(), self.name.as_str().into());
+        inner.insert(text.to_owned(), self.arguments.as_str().into());
+        let mut map = s.serialize_map(None)?;
+        // A server that gave no id is sent none.
+        if !self.id.is_empty() {
+            map.serialize_entry("id", &self.id)?;
+        }
+        map.serialize_entry("type", kind)?;
+        map.serialize_entry(kind, &inner)?;
+        for (name, value) in &self.extra {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for ToolCall {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<ToolCall, D::Error> {
+        d.deserialize_map(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = ToolCall;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a tool call")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ToolCall, A::Error> {
+        let mut call = ToolCall::empty();
+        while let Some(name) = map.next_key::<wire::Key<'de>>()? {
+            match &*name {
+                "id" => call.id = map.next_value::<wire::Text>()?.0.unwrap_or_default(),
+                // Told by the member of that name.
+                "type" => drop(map.next_value::<wire::Text>()?),
+                kind @ ("function" | "custom") => {
+                    let custom = kind == "custom";
+                    if let wire::Any(Some(Value::Object(inner))) = map.next_value()? {
+                        call.take_inner(custom, inner);
+                    }
+                }
+                _ => {
+                    if let wire::Any(Some(value)) = map.next_value()? {
+                        call.extra.insert(name.into_owned(), value);
+                    }
+                }
+            }
+        }
+        Ok(call)
+    }
+}
+
+impl ToolCall {
+    fn take_inner(&mut self, custom: bool, mut inner: Map<String, Value>) {
+        self.custom = custom;
+        if let Some(Value::String(name)) = inner.remove("name") {
+            self.name = name;
+        }
+        match inner.remove(if custom { "input" } else { "arguments" }) {
+            Some(Value::String(text)) => self.arguments = text,
+            Some(Value::Null) | None => {}
+            // A few servers send the arguments as JSON and not as text that holds JSON.
+            Some(value) => self.arguments = value.to_string(),
+        }
+        inner.retain(|_, value| !value.is_null());
+        self.inner = inner;
+    }
+}
