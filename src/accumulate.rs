@@ -20,7 +20,8 @@ pub(crate) struct Accumulator {
     /// For each choice, in the order of the completion's: the halves of surrogate pairs that wait for the other half,
     /// with the field they are in.
     halves: Vec<Vec<(String, u16)>>,
-    /// The index of the choice that a chunk's text is of; `None`: the first one's, whatever its index.
+    several: bool,
+    /// The index of the choice that a chunk's text is of; `None` until the first one comes.
     spokesman: Option<u32>,
 }
 
@@ -38,7 +39,8 @@ pub(crate) struct Said {
 pub(crate) struct TooMany;
 
 impl Accumulator {
-    /// `several`: more than one choice was asked for, so that choice 0 speaks, whichever comes first.
+    /// `several`: more than one choice was asked for, so that choice 0 speaks, whichever comes first; else the one that
+    /// comes speaks, whatever its index.
     pub(crate) fn new(several: bool) -> Accumulator {
         Accumulator {
             completion: Completion {
@@ -54,6 +56,7 @@ impl Accumulator {
                 raw: None,
             },
             halves: Vec::new(),
+            several,
             spokesman: several.then_some(0),
         }
     }
@@ -67,10 +70,19 @@ impl Accumulator {
         (!self.completion.choices.is_empty()).then_some(&self.completion)
     }
 
-    /// Whether every choice seen has a finish reason, and there is one.
+    /// Whether the server has given a finish reason: for every choice seen, if several were asked for. One that
+    /// sends more choices than it was asked for may leave the others without.
     pub(crate) fn is_finished(&self) -> bool {
-        let choices = &self.completion.choices;
-        !choices.is_empty() && choices.iter().all(|choice| choice.finish_reason.is_some())
+        let mut finished = self
+            .completion
+            .choices
+            .iter()
+            .map(|choice| choice.finish_reason.is_some());
+        if self.several {
+            finished.len() > 0 && finished.all(|is| is)
+        } else {
+            finished.any(|is| is)
+        }
     }
 
     /// The whole, once nothing more will come; `None` if there was no choice.
@@ -89,7 +101,14 @@ impl Accumulator {
     /// Adds one event.
     pub(crate) fn add(&mut self, answer: Answer) -> Result<Said, TooMany> {
         let (usd_spent, citations) = (answer.usd_spent(), answer.citations());
-        let Answer { id, model, created, choices, usage, .. } = answer;
+        let Answer {
+            id,
+            model,
+            created,
+            choices,
+            usage,
+            ..
+        } = answer;
         let whole = &mut self.completion;
         keep_first(&mut whole.id, id.0);
         keep_first(&mut whole.model, model.0);
@@ -100,9 +119,15 @@ impl Accumulator {
         if !citations.is_empty() {
             whole.citations = citations;
         }
-        let mut said = Said { usage: usage.0.as_ref().map(UsageWire::usage), ..Said::default() };
+        let mut said = Said {
+            usage: usage.0.as_ref().map(UsageWire::usage),
+            ..Said::default()
+        };
         // An empty usage does not undo a real one.
-        if said.usage.is_some_and(|usage| whole.usage.is_none() || usage != Usage::default()) {
+        if said
+            .usage
+            .is_some_and(|usage| whole.usage.is_none() || usage != Usage::default())
+        {
             whole.usage = said.usage;
         }
         for (place, choice) in (0..).zip(choices.0) {
@@ -111,10 +136,21 @@ impl Accumulator {
         Ok(said)
     }
 
-    fn add_choice(&mut self, place: u32, choice: AnswerChoice, said: &mut Said) -> Result<(), TooMany> {
-        let index = choice.index.0.and_then(|index| index.try_into().ok()).unwrap_or(place);
+    fn add_choice(
+        &mut self,
+        place: u32,
+        choice: AnswerChoice,
+        said: &mut Said,
+    ) -> Result<(), TooMany> {
+        let index = choice
+            .index
+            .0
+            .and_then(|index| index.try_into().ok())
+            .unwrap_or(place);
         let at = self.slot(index)?;
-        let (Some(slot), Some(halves)) = (self.completion.choices.get_mut(at), self.halves.get_mut(at)) else {
+        let (Some(slot), Some(halves)) =
+            (self.completion.choices.get_mut(at), self.halves.get_mut(at))
+        else {
             return Ok(());
         };
         let speaks = *self.spokesman.get_or_insert(index) == index;
@@ -122,7 +158,8 @@ impl Accumulator {
             join_halves(&mut delta, halves);
             if speaks {
                 said.text.push_str(delta.text());
-                said.reasoning.push_str(delta.reasoning().unwrap_or_default());
+                said.reasoning
+                    .push_str(delta.reasoning().unwrap_or_default());
             }
             slot.citations.extend(take_citations(&mut delta));
             add_message(&mut slot.message, delta)?;
@@ -132,7 +169,11 @@ impl Accumulator {
             logprobs.content.extend(more.content);
             logprobs.refusal.extend(more.refusal);
         }
-        let finish = choice.finish_reason.0.as_deref().and_then(FinishReason::read);
+        let finish = choice
+            .finish_reason
+            .0
+            .as_deref()
+            .and_then(FinishReason::read);
         if let Some(reason) = finish {
             if speaks {
                 said.finish_reason = Some(reason.clone());
@@ -155,7 +196,16 @@ impl Accumulator {
             Err(at) => {
                 let message = Message::empty(Role::Assistant);
                 let citations = Vec::new();
-                choices.insert(at, Choice { index, message, finish_reason: None, logprobs: None, citations });
+                choices.insert(
+                    at,
+                    Choice {
+                        index,
+                        message,
+                        finish_reason: None,
+                        logprobs: None,
+                        citations,
+                    },
+                );
                 self.halves.insert(at, Vec::new());
                 Ok(at)
             }
@@ -165,7 +215,10 @@ impl Accumulator {
     /// Puts U+FFFD where the other half of a pair never came; returns what that adds to the text.
     fn flush(&mut self, place: usize) -> String {
         let mut lost = String::new();
-        let (Some(choice), Some(halves)) = (self.completion.choices.get_mut(place), self.halves.get_mut(place)) else {
+        let (Some(choice), Some(halves)) = (
+            self.completion.choices.get_mut(place),
+            self.halves.get_mut(place),
+        ) else {
             return lost;
         };
         for (field, _) in halves.drain(..) {
@@ -231,7 +284,9 @@ fn join(field: &str, text: &mut String, halves: &mut Vec<(String, u16)>) {
     for piece in pieces {
         let (digits, rest) = piece.split_at_checked(4).unwrap_or((piece, ""));
         let half = u16::from_str_radix(digits, 16).unwrap_or_default();
-        let pair = high.take().map(|high| char::decode_utf16([high, half]).next());
+        let pair = high
+            .take()
+            .map(|high| char::decode_utf16([high, half]).next());
         match pair {
             Some(Some(Ok(joined))) => out.push(joined),
             other => {
@@ -278,14 +333,18 @@ fn add_message(whole: &mut Message, delta: Message) -> Result<(), TooMany> {
             (Some(Value::String(text)), Value::String(more)) => text.push_str(&more),
             (Some(Value::Array(list)), Value::Array(more)) if name == "reasoning_details" => {
                 for detail in more {
-                    whole.joined_reasoning.push_str(reasoning_text(&detail).unwrap_or_default());
+                    whole
+                        .joined_reasoning
+                        .push_str(reasoning_text(&detail).unwrap_or_default());
                     add_detail(list, detail);
                 }
             }
             (Some(Value::Object(old)), Value::Object(new)) => old.extend(new),
             (_, value) => {
                 if let ("reasoning_details", Value::Array(list)) = (name.as_str(), &value) {
-                    whole.joined_reasoning.extend(list.iter().filter_map(reasoning_text));
+                    whole
+                        .joined_reasoning
+                        .extend(list.iter().filter_map(reasoning_text));
                 }
                 whole.fields.insert(name, value);
             }
@@ -310,9 +369,15 @@ fn add_content(whole: &mut Message, more: Content) {
                 None => Vec::new(),
             };
             for part in more.into_parts() {
-                whole.joined_text.push_str(part.as_text().unwrap_or_default());
-                whole.joined_reasoning.push_str(&part.thinking().unwrap_or_default());
-                if part.as_text() != Some("") && !parts.last_mut().is_some_and(|last| last.append(&part)) {
+                whole
+                    .joined_text
+                    .push_str(part.as_text().unwrap_or_default());
+                whole
+                    .joined_reasoning
+                    .push_str(&part.thinking().unwrap_or_default());
+                if part.as_text() != Some("")
+                    && !parts.last_mut().is_some_and(|last| last.append(&part))
+                {
                     parts.push(part);
                 }
             }
@@ -323,20 +388,23 @@ fn add_content(whole: &mut Message, more: Content) {
 
 /// Pieces of one detail have the same `index` and `type`.
 fn add_detail(list: &mut Vec<Value>, detail: Value) {
-    let same = |a: &Value, b: &Value| a.get("type") == b.get("type") && a.get("index") == b.get("index");
-    let (Some(Value::Object(last)), Value::Object(more)) =
+    let same =
+        |a: &Value, b: &Value| a.get("type") == b.get("type") && a.get("index") == b.get("index");
+    let (Some(Value::Object(whole)), Value::Object(more)) =
         (list.last_mut().filter(|last| same(last, &detail)), &detail)
     else {
         list.push(detail);
         return;
     };
     for (name, value) in more {
-        match (last.get_mut(name), value) {
-            (Some(Value::String(text)), Value::String(more)) if ["text", "summary", "data"].contains(&name.as_str()) => {
+        match (whole.get_mut(name), value) {
+            (Some(Value::String(text)), Value::String(more))
+                if ["text", "summary", "data"].contains(&name.as_str()) =>
+            {
                 text.push_str(more);
             }
             (_, Value::Null) => {}
-            _ => drop(last.insert(name.clone(), value.clone())),
+            _ => drop(whole.insert(name.clone(), value.clone())),
         }
     }
 }
@@ -345,7 +413,9 @@ fn add_detail(list: &mut Vec<Value>, detail: Value) {
 fn add_call(calls: &mut Vec<ToolCall>, mut piece: ToolCall) -> Result<(), TooMany> {
     let index = piece.extra.remove("index").filter(Value::is_number);
     let at = match &index {
-        Some(index) => calls.iter().rposition(|call| call.extra.get("index") == Some(index)),
+        Some(index) => calls
+            .iter()
+            .rposition(|call| call.extra.get("index") == Some(index)),
         None if !piece.id.is_empty() => calls.iter().rposition(|call| call.id == piece.id),
         None => calls.len().checked_sub(1),
     };
@@ -360,7 +430,9 @@ fn add_call(calls: &mut Vec<ToolCall>, mut piece: ToolCall) -> Result<(), TooMan
         None if length >= MOST => return Err(TooMany),
         None => {
             // Kept until the end, to know later pieces by.
-            piece.extra.extend(index.map(|index| ("index".to_owned(), index)));
+            piece
+                .extra
+                .extend(index.map(|index| ("index".to_owned(), index)));
             calls.push(piece);
         }
     }
@@ -368,7 +440,14 @@ fn add_call(calls: &mut Vec<ToolCall>, mut piece: ToolCall) -> Result<(), TooMan
 }
 
 fn add_piece(call: &mut ToolCall, piece: ToolCall) {
-    let ToolCall { id, custom, name, arguments, extra, inner } = piece;
+    let ToolCall {
+        id,
+        custom,
+        name,
+        arguments,
+        extra,
+        inner,
+    } = piece;
     if call.id.is_empty() {
         call.id = id;
     }

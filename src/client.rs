@@ -99,9 +99,14 @@ impl Client {
     /// [`Interrupted`](crate::ErrorKind::Interrupted) if the answer breaks off.
     pub fn send(&self, request: &ChatRequest) -> Result<Completion> {
         let body = request.body(false)?;
-        let call = Call::Chat { body: &body, client_id: request.client_id(), stream: false };
+        let call = Call::Chat {
+            body: &body,
+            client_id: request.client_id(),
+            stream: false,
+        };
         let (head, text) = self.transport.run(call)?.text(&self.transport)?;
-        let mut completion = Completion::decode(head.status, text).map_err(|error| self.concluded(error, &head))?;
+        let mut completion =
+            Completion::decode(head.status, text).map_err(|error| self.concluded(error, &head))?;
         completion.take_head(&head);
         Ok(completion)
     }
@@ -125,9 +130,17 @@ impl Client {
     /// As [`send`](Client::send), as long as the answer has not begun. What fails later, the stream tells.
     pub fn stream(&self, request: &ChatRequest) -> Result<ChatStream> {
         let body = request.body(true)?;
-        let call = Call::Chat { body: &body, client_id: request.client_id(), stream: true };
+        let call = Call::Chat {
+            body: &body,
+            client_id: request.client_id(),
+            stream: true,
+        };
         let response = self.transport.run(call)?;
-        Ok(ChatStream::new(response, Arc::clone(&self.transport), request.asks_for_several()))
+        Ok(ChatStream::new(
+            response,
+            Arc::clone(&self.transport),
+            request.asks_for_several(),
+        ))
     }
 
     /// The models that the server offers: `GET /models`, in the server's order.
@@ -145,7 +158,11 @@ impl Client {
 
     /// An error that a response's body told, with what its head says.
     fn concluded(&self, error: Error, head: &transport::Head) -> Error {
-        self.transport.redact(error.with_request_id(head.id()).with_attempts(head.attempts))
+        self.transport.redact(
+            error
+                .with_request_id(head.id())
+                .with_attempts(head.attempts),
+        )
     }
 }
 
@@ -173,7 +190,9 @@ fn variable(name: &str) -> Result<Option<String>> {
         Ok(value) if value.trim().is_empty() => Ok(None),
         Ok(value) => Ok(Some(value)),
         Err(env::VarError::NotPresent) => Ok(None),
-        Err(env::VarError::NotUnicode(_)) => Err(Error::input(format!("the environment variable {name} is not UTF-8"))),
+        Err(env::VarError::NotUnicode(_)) => Err(Error::input(format!(
+            "the environment variable {name} is not UTF-8"
+        ))),
     }
 }
 
@@ -212,7 +231,11 @@ impl ClientBuilder {
     /// the default permits. An empty key is none.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into()).filter(|key| !key.is_empty());
-        self.key_source = if self.api_key.is_some() { KeySource::Given } else { KeySource::None };
+        self.key_source = if self.api_key.is_some() {
+            KeySource::Given
+        } else {
+            KeySource::None
+        };
         self
     }
 
@@ -312,11 +335,19 @@ impl ClientBuilder {
     /// a timeout of zero, `https://` without a TLS feature.
     pub fn build(self) -> Result<Client> {
         let endpoint = Endpoint::parse(self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
-        let has_secret = self.api_key.is_some() || self.headers.iter().any(|(name, _)| transport::is_secret(name));
+        let has_secret = self.api_key.is_some()
+            || self
+                .headers
+                .iter()
+                .any(|(name, _)| transport::is_secret(name));
         if !has_secret && self.base_url.is_none() {
             return Err(Error::no_key());
         }
-        if has_secret && !endpoint.is_https() && !endpoint.is_loopback() && !self.allow_plaintext_key {
+        if has_secret
+            && !endpoint.is_https()
+            && !endpoint.is_loopback()
+            && !self.allow_plaintext_key
+        {
             return Err(Error::plaintext_key(endpoint.authority()));
         }
         let transport = Transport::new(Settings {
@@ -334,14 +365,19 @@ impl ClientBuilder {
             proxy: self.proxy,
             root_certificates: self.root_certificates,
         })?;
-        Ok(Client { transport: Arc::new(transport) })
+        Ok(Client {
+            transport: Arc::new(transport),
+        })
     }
 }
 
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
-            .field("base_url", &self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))
+            .field(
+                "base_url",
+                &self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL),
+            )
             .field("api_key", &shown_key(self.api_key.is_some()))
             .finish_non_exhaustive()
     }

@@ -82,7 +82,9 @@ impl Completion {
         let text = unfenced(self.text());
         serde_json::from_str(text).map_err(|e| {
             let what = match self.finish_reason() {
-                Some(FinishReason::Length) => "the answer was cut off at the token limit and is not the JSON asked for",
+                Some(FinishReason::Length) => {
+                    "the answer was cut off at the token limit and is not the JSON asked for"
+                }
                 _ => "the answer is not the JSON asked for",
             };
             Error::unparsable(what, text, e)
@@ -188,7 +190,9 @@ impl Completion {
             return Err(Error::no_answer(status, body, "JSON that holds no answer"));
         }
         if answer.failed() {
-            return Err(Error::reported(status, &body).with_partial(Some(answer.into_completion(None))));
+            return Err(
+                Error::reported(status, &body).with_partial(Some(answer.into_completion(None)))
+            );
         }
         Ok(answer.into_completion(Some(body)))
     }
@@ -208,11 +212,19 @@ fn undecodable(status: u16, body: String, cause: serde_json::Error) -> Error {
 /// The text inside a fence that wraps the whole of it, else the text itself.
 fn unfenced(text: &str) -> &str {
     let text = text.trim();
-    let inner = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
-    let Some((info, inner)) = inner.and_then(|inner| inner.split_once('\n')) else { return text };
+    let inner = text
+        .strip_prefix("```")
+        .and_then(|rest| rest.strip_suffix("```"));
+    let Some((info, inner)) = inner.and_then(|inner| inner.split_once('\n')) else {
+        return text;
+    };
     let bare = info.trim().is_empty() || info.trim().eq_ignore_ascii_case("json");
     // A fence inside would mean that the first and the last are not a pair.
-    if bare && !inner.contains("```") { inner.trim() } else { text }
+    if bare && !inner.contains("```") {
+        inner.trim()
+    } else {
+        text
+    }
 }
 
 /// One of the answers to a request.
@@ -366,14 +378,23 @@ struct UsageDetails {
 impl UsageWire {
     pub(crate) fn usage(&self) -> Usage {
         let prompt_tokens = self.prompt_tokens.0.or(self.input_tokens.0).unwrap_or(0);
-        let completion_tokens = self.completion_tokens.0.or(self.output_tokens.0).unwrap_or(0);
+        let completion_tokens = self
+            .completion_tokens
+            .0
+            .or(self.output_tokens.0)
+            .unwrap_or(0);
         let completion = self.completion_tokens_details.0.as_ref();
         let prompt = self.prompt_tokens_details.0.as_ref();
         Usage {
             prompt_tokens,
             completion_tokens,
-            total_tokens: self.total_tokens.0.unwrap_or_else(|| prompt_tokens.saturating_add(completion_tokens)),
-            reasoning_tokens: completion.and_then(|details| details.reasoning_tokens.0).or(self.reasoning_tokens.0),
+            total_tokens: self
+                .total_tokens
+                .0
+                .unwrap_or_else(|| prompt_tokens.saturating_add(completion_tokens)),
+            reasoning_tokens: completion
+                .and_then(|details| details.reasoning_tokens.0)
+                .or(self.reasoning_tokens.0),
             cached_tokens: prompt
                 .and_then(|details| details.cached_tokens.0)
                 .or(self.cached_tokens.0)
@@ -425,13 +446,19 @@ impl<'de> Deserialize<'de> for TokenLogprob {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<TokenLogprob, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
+        #[allow(clippy::struct_field_names)]
         struct Token {
             token: Text,
             logprob: Float,
             bytes: Any,
             top_logprobs: List<TokenLogprob>,
         }
-        let Token { token, logprob, bytes, top_logprobs } = Token::deserialize(d)?;
+        let Token {
+            token,
+            logprob,
+            bytes,
+            top_logprobs,
+        } = Token::deserialize(d)?;
         Ok(TokenLogprob {
             token: token.0.unwrap_or_default(),
             logprob: logprob.0.unwrap_or_default(),
@@ -491,20 +518,29 @@ impl Answer {
     }
 
     pub(crate) fn usd_spent(&self) -> Option<f64> {
-        let reported = self.meta.0.as_ref().and_then(|meta| meta.usage.0.as_ref()?.usd_spent.0);
+        let reported = self
+            .meta
+            .0
+            .as_ref()
+            .and_then(|meta| meta.usage.0.as_ref()?.usd_spent.0);
         reported.or_else(|| self.usage.0.as_ref()?.cost())
     }
 
     /// Perplexity's list of addresses beside the choices.
     pub(crate) fn citations(&self) -> Vec<String> {
         let list = self.citations.0.as_ref().and_then(Value::as_array);
-        list.into_iter().flatten().filter_map(|url| url.as_str().map(str::to_owned)).collect()
+        list.into_iter()
+            .flatten()
+            .filter_map(|url| url.as_str().map(str::to_owned))
+            .collect()
     }
 
     fn into_completion(self, raw: Option<String>) -> Completion {
         let (usd_spent, citations) = (self.usd_spent(), self.citations());
-        let mut choices: Vec<Choice> =
-            (0..).zip(self.choices.0).map(|(place, choice)| choice.into_choice(place)).collect();
+        let mut choices: Vec<Choice> = (0..)
+            .zip(self.choices.0)
+            .map(|(place, choice)| choice.into_choice(place))
+            .collect();
         choices.sort_by_key(|choice| choice.index);
         Completion {
             id: self.id.0.unwrap_or_default(),
@@ -524,13 +560,20 @@ impl Answer {
 impl AnswerChoice {
     fn into_choice(self, place: u32) -> Choice {
         let said = self.message.0.or(self.delta.0);
-        let mut message = said.map_or_else(|| Message::empty(Role::Assistant), |Answered(message)| message);
+        let mut message = said.map_or_else(
+            || Message::empty(Role::Assistant),
+            |Answered(message)| message,
+        );
         for call in &mut message.tool_calls {
             // Its place says the same.
             call.extra.remove("index");
         }
         Choice {
-            index: self.index.0.and_then(|index| index.try_into().ok()).unwrap_or(place),
+            index: self
+                .index
+                .0
+                .and_then(|index| index.try_into().ok())
+                .unwrap_or(place),
             citations: take_citations(&mut message),
             message,
             finish_reason: self.finish_reason.0.as_deref().and_then(FinishReason::read),
@@ -541,15 +584,26 @@ impl AnswerChoice {
 
 /// The addresses in a message's annotations, which are not sent back.
 pub(crate) fn take_citations(message: &mut Message) -> Vec<String> {
-    let Some(Value::Array(annotations)) = message.fields.remove("annotations") else { return Vec::new() };
-    let url = |annotation: &Value| Some(annotation.pointer("/url_citation/url")?.as_str()?.to_owned());
+    let Some(Value::Array(annotations)) = message.fields.remove("annotations") else {
+        return Vec::new();
+    };
+    let url = |annotation: &Value| {
+        Some(
+            annotation
+                .pointer("/url_citation/url")?
+                .as_str()?
+                .to_owned(),
+        )
+    };
     annotations.iter().filter_map(url).collect()
 }
 
 impl Serialize for Completion {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         if let Some(raw) = &self.raw {
-            return serde_json::from_str::<&RawValue>(raw).map_err(S::Error::custom)?.serialize(s);
+            return serde_json::from_str::<&RawValue>(raw)
+                .map_err(S::Error::custom)?
+                .serialize(s);
         }
         let mut map = s.serialize_map(None)?;
         map.serialize_entry("id", &self.id)?;
@@ -574,13 +628,20 @@ impl Serialize for Choice {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut message = self.message.clone();
         if !self.citations.is_empty() {
-            let annotation = |url| json!({ "type": "url_citation", "url_citation": { "url": url } });
-            message.fields.insert("annotations".to_owned(), self.citations.iter().map(annotation).collect());
+            let annotation =
+                |url| json!({ "type": "url_citation", "url_citation": { "url": url } });
+            message.fields.insert(
+                "annotations".to_owned(),
+                self.citations.iter().map(annotation).collect(),
+            );
         }
         let mut map = s.serialize_map(Some(4))?;
         map.serialize_entry("index", &self.index)?;
         map.serialize_entry("message", &message)?;
-        map.serialize_entry("finish_reason", &self.finish_reason.as_ref().map(FinishReason::as_str))?;
+        map.serialize_entry(
+            "finish_reason",
+            &self.finish_reason.as_ref().map(FinishReason::as_str),
+        )?;
         map.serialize_entry("logprobs", &self.logprobs)?;
         map.end()
     }
@@ -606,7 +667,10 @@ mod tests {
             ("```JSON\n{}```", "{}"),
             ("Sure: ```json\n{}\n```", "Sure: ```json\n{}\n```"),
             ("```python\n{}\n```", "```python\n{}\n```"),
-            ("```json\n{}\n``` and ```json\n{}\n```", "```json\n{}\n``` and ```json\n{}\n```"),
+            (
+                "```json\n{}\n``` and ```json\n{}\n```",
+                "```json\n{}\n``` and ```json\n{}\n```",
+            ),
             ("```", "```"),
             ("``````", "``````"),
         ] {

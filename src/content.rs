@@ -174,13 +174,32 @@ impl ContentPart {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => "image/png",
             [0xff, 0xd8, 0xff, ..] => "image/jpeg",
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => "image/gif",
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
-            _ => return Err(Error::input("the bytes are no PNG, JPEG, GIF or WEBP picture")),
+            [
+                b'R',
+                b'I',
+                b'F',
+                b'F',
+                _,
+                _,
+                _,
+                _,
+                b'W',
+                b'E',
+                b'B',
+                b'P',
+                ..,
+            ] => "image/webp",
+            _ => {
+                return Err(Error::input(
+                    "the bytes are no PNG, JPEG, GIF or WEBP picture",
+                ));
+            }
         };
         Ok(ContentPart::image_url(data_url(kind, bytes)))
     }
 
     /// How closely a picture is looked at: `low`, `high` or `auto`. Of no effect on other parts.
+    #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> ContentPart {
         if let Some(image) = self.0.get_mut("image_url").and_then(Value::as_object_mut) {
             image.insert("detail".to_owned(), detail.into().into());
@@ -196,7 +215,10 @@ impl ContentPart {
             _ if std::str::from_utf8(bytes).is_ok() => "text/plain",
             _ => "application/octet-stream",
         };
-        ContentPart::of("file", json!({ "filename": filename.into(), "file_data": data_url(kind, bytes) }))
+        ContentPart::of(
+            "file",
+            json!({ "filename": filename.into(), "file_data": data_url(kind, bytes) }),
+        )
     }
 
     /// A file that was uploaded before, by its id.
@@ -206,7 +228,10 @@ impl ContentPart {
 
     /// Sound by its bytes. The API documents the formats `wav` and `mp3`.
     pub fn input_audio(bytes: &[u8], format: impl Into<String>) -> ContentPart {
-        ContentPart::of("input_audio", json!({ "data": STANDARD.encode(bytes), "format": format.into() }))
+        ContentPart::of(
+            "input_audio",
+            json!({ "data": STANDARD.encode(bytes), "format": format.into() }),
+        )
     }
 
     /// A film at a URL, which the server fetches, or a `data:` URL.
@@ -216,14 +241,20 @@ impl ContentPart {
 
     /// Lets the provider cache the prompt up to and including this part: `"cache_control": {"type": "ephemeral"}`,
     /// which the API keeps for 5 minutes unless [`cache_ttl`](ContentPart::cache_ttl) says otherwise.
+    #[must_use]
     pub fn cached(mut self) -> ContentPart {
-        self.0.insert("cache_control".to_owned(), json!({ "type": "ephemeral" }));
+        self.0
+            .insert("cache_control".to_owned(), json!({ "type": "ephemeral" }));
         self
     }
 
     /// Like [`cached`](ContentPart::cached), for a time that the API documents as `5m` or `1h`.
+    #[must_use]
     pub fn cache_ttl(mut self, ttl: impl Into<String>) -> ContentPart {
-        self.0.insert("cache_control".to_owned(), json!({ "type": "ephemeral", "ttl": ttl.into() }));
+        self.0.insert(
+            "cache_control".to_owned(),
+            json!({ "type": "ephemeral", "ttl": ttl.into() }),
+        );
         self
     }
 
@@ -238,7 +269,10 @@ impl ContentPart {
 
     fn of(kind: &str, value: Value) -> ContentPart {
         let kind = kind.to_owned();
-        ContentPart(Map::from_iter([("type".to_owned(), Value::String(kind.clone())), (kind, value)]))
+        ContentPart(Map::from_iter([
+            ("type".to_owned(), Value::String(kind.clone())),
+            (kind, value),
+        ]))
     }
 
     pub(crate) fn as_text(&self) -> Option<&str> {
@@ -253,7 +287,12 @@ impl ContentPart {
     pub(crate) fn thinking(&self) -> Option<String> {
         match self.0.get("thinking")? {
             Value::String(text) => Some(text.clone()),
-            Value::Array(parts) => Some(parts.iter().filter_map(|part| part.get("text")?.as_str()).collect()),
+            Value::Array(parts) => Some(
+                parts
+                    .iter()
+                    .filter_map(|part| part.get("text")?.as_str())
+                    .collect(),
+            ),
             _ => None,
         }
     }
@@ -296,7 +335,9 @@ impl<'de> Deserialize<'de> for ContentPart {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<ContentPart, D::Error> {
         match Value::deserialize(d)? {
             part @ (Value::Object(_) | Value::String(_)) => Ok(ContentPart::raw(part)),
-            _ => Err(D::Error::custom("a part of a content is an object or a string")),
+            _ => Err(D::Error::custom(
+                "a part of a content is an object or a string",
+            )),
         }
     }
 }
@@ -311,19 +352,31 @@ mod tests {
             Ok(part) => part.0["image_url"]["url"].as_str().unwrap().to_owned(),
             Err(error) => error.to_string(),
         };
-        assert_eq!(url(b"\x89PNG\r\n\x1a\n"), "data:image/png;base64,iVBORw0KGgo=");
+        assert_eq!(
+            url(b"\x89PNG\r\n\x1a\n"),
+            "data:image/png;base64,iVBORw0KGgo="
+        );
         assert_eq!(url(b"\xff\xd8\xff\xe0"), "data:image/jpeg;base64,/9j/4A==");
         assert_eq!(url(b"GIF89a"), "data:image/gif;base64,R0lGODlh");
-        assert_eq!(url(b"RIFF\0\0\0\0WEBPVP8 "), "data:image/webp;base64,UklGRgAAAABXRUJQVlA4IA==");
+        assert_eq!(
+            url(b"RIFF\0\0\0\0WEBPVP8 "),
+            "data:image/webp;base64,UklGRgAAAABXRUJQVlA4IA=="
+        );
         for other in [&b"<svg/>"[..], b"", b"RIFF\0\0\0\0WAVE", b"BM"] {
-            assert_eq!(url(other), "the bytes are no PNG, JPEG, GIF or WEBP picture");
+            assert_eq!(
+                url(other),
+                "the bytes are no PNG, JPEG, GIF or WEBP picture"
+            );
         }
     }
 
     #[test]
     fn every_part_has_its_wire_form() {
         let wire = |part: ContentPart| serde_json::to_string(&part).unwrap();
-        assert_eq!(wire(ContentPart::text("a")), r#"{"text":"a","type":"text"}"#);
+        assert_eq!(
+            wire(ContentPart::text("a")),
+            r#"{"text":"a","type":"text"}"#
+        );
         assert_eq!(
             wire(ContentPart::image_url("u").detail("low")),
             r#"{"image_url":{"detail":"low","url":"u"},"type":"image_url"}"#
@@ -332,12 +385,18 @@ mod tests {
             wire(ContentPart::file_data("a.pdf", b"%PDF-")),
             r#"{"file":{"file_data":"data:application/pdf;base64,JVBERi0=","filename":"a.pdf"},"type":"file"}"#
         );
-        assert_eq!(wire(ContentPart::file_id("f")), r#"{"file":{"file_id":"f"},"type":"file"}"#);
+        assert_eq!(
+            wire(ContentPart::file_id("f")),
+            r#"{"file":{"file_id":"f"},"type":"file"}"#
+        );
         assert_eq!(
             wire(ContentPart::input_audio(b"abc", "wav")),
             r#"{"input_audio":{"data":"YWJj","format":"wav"},"type":"input_audio"}"#
         );
-        assert_eq!(wire(ContentPart::video_url("u")), r#"{"type":"video_url","video_url":{"url":"u"}}"#);
+        assert_eq!(
+            wire(ContentPart::video_url("u")),
+            r#"{"type":"video_url","video_url":{"url":"u"}}"#
+        );
         assert_eq!(
             wire(ContentPart::text("a").cached()),
             r#"{"cache_control":{"type":"ephemeral"},"text":"a","type":"text"}"#
@@ -346,6 +405,9 @@ mod tests {
             wire(ContentPart::text("a").cache_ttl("1h")),
             r#"{"cache_control":{"ttl":"1h","type":"ephemeral"},"text":"a","type":"text"}"#
         );
-        assert_eq!(wire(ContentPart::raw(json!({"type":"x"}))), r#"{"type":"x"}"#);
+        assert_eq!(
+            wire(ContentPart::raw(json!({"type":"x"}))),
+            r#"{"type":"x"}"#
+        );
     }
 }

@@ -26,17 +26,28 @@ impl Endpoint {
         if url.is_empty() {
             return Err(Error::input("the base URL is empty"));
         }
-        if let Some(c) = url.chars().find(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
-            return Err(Error::input(format!("the base URL holds {c:?}, which has to be percent-encoded")));
+        if let Some(c) = url
+            .chars()
+            .find(|c| c.is_whitespace() || c.is_control() || !c.is_ascii())
+        {
+            return Err(Error::input(format!(
+                "the base URL holds {c:?}, which has to be percent-encoded"
+            )));
         }
         let (https, rest) = match split_scheme(url) {
             Some(("https", rest)) => (true, rest),
             Some(("http", rest)) => (false, rest),
             Some((scheme, _)) => {
-                return Err(Error::input(format!("the base URL has to begin with https:// or http://, not {scheme}://")));
+                return Err(Error::input(format!(
+                    "the base URL has to begin with https:// or http://, not {scheme}://"
+                )));
             }
             None => {
-                let guess = if is_loopback(host_of(authority_of(url))) { "http" } else { "https" };
+                let guess = if is_loopback(host_of(authority_of(url))) {
+                    "http"
+                } else {
+                    "https"
+                };
                 let url = without_userinfo(url);
                 return Err(Error::input(format!(
                     "the base URL has to begin with https:// or http://: is {guess}://{url} meant?"
@@ -52,14 +63,20 @@ impl Endpoint {
             ));
         }
         if after.contains('#') {
-            return Err(Error::input("the base URL holds a #, after which nothing would be sent"));
+            return Err(Error::input(
+                "the base URL holds a #, after which nothing would be sent",
+            ));
         }
         check_authority(authority)?;
         let (path, query) = after.split_at(after.find('?').unwrap_or(after.len()));
         let scheme = if https { "https" } else { "http" };
         Ok(Endpoint {
             base: format!("{scheme}://{authority}{}", base_path(path)),
-            query: if query == "?" { String::new() } else { query.to_owned() },
+            query: if query == "?" {
+                String::new()
+            } else {
+                query.to_owned()
+            },
             authority: authority.to_owned(),
             host: host_of(authority).to_owned(),
             https,
@@ -100,7 +117,9 @@ impl Endpoint {
 
 fn split_scheme(url: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = url.split_once("://")?;
-    let known = ["https", "http"].into_iter().find(|known| scheme.eq_ignore_ascii_case(known));
+    let known = ["https", "http"]
+        .into_iter()
+        .find(|known| scheme.eq_ignore_ascii_case(known));
     Some((known.unwrap_or(scheme), rest))
 }
 
@@ -120,7 +139,8 @@ fn host_of(authority: &str) -> &str {
 
 fn without_userinfo(url: &str) -> &str {
     let authority = authority_of(url);
-    url.get(authority.rfind('@').map_or(0, |at| at + 1)..).unwrap_or_default()
+    url.get(authority.rfind('@').map_or(0, |at| at + 1)..)
+        .unwrap_or_default()
 }
 
 fn check_authority(authority: &str) -> Result<()> {
@@ -130,20 +150,29 @@ fn check_authority(authority: &str) -> Result<()> {
     }
     let bracketed = host.starts_with('[') || host.ends_with(']');
     if bracketed && bare(host).parse::<std::net::Ipv6Addr>().is_err() {
-        return Err(Error::input(format!("the base URL's host {host} is no IPv6 address")));
+        return Err(Error::input(format!(
+            "the base URL's host {host} is no IPv6 address"
+        )));
     }
     if !bracketed && host.contains(':') {
-        return Err(Error::input(format!("an IPv6 address in the base URL needs brackets: [{host}]")));
+        return Err(Error::input(format!(
+            "an IPv6 address in the base URL needs brackets: [{host}]"
+        )));
     }
     let named = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     if !bracketed && !host.bytes().all(named) {
-        return Err(Error::input(format!("the base URL's host {host:?} is no host name")));
+        return Err(Error::input(format!(
+            "the base URL's host {host:?} is no host name"
+        )));
     }
-    let port = authority.get(host.len()..).unwrap_or_default().strip_prefix(':');
+    let port = authority
+        .get(host.len()..)
+        .unwrap_or_default()
+        .strip_prefix(':');
     match port {
-        Some(port) if port.parse::<u16>().is_err() => {
-            Err(Error::input(format!("the base URL's port {port:?} is none: it goes from 0 to 65535")))
-        }
+        Some(port) if port.parse::<u16>().is_err() => Err(Error::input(format!(
+            "the base URL's port {port:?} is none: it goes from 0 to 65535"
+        ))),
         _ => Ok(()),
     }
 }
@@ -156,14 +185,19 @@ fn base_path(path: &str) -> String {
     if path.is_empty() && full.is_none() {
         return "/v1".to_owned();
     }
-    while let Some(once) = path.strip_suffix("/v1").filter(|once| once.ends_with("/v1")) {
+    while let Some(once) = path
+        .strip_suffix("/v1")
+        .filter(|once| once.ends_with("/v1"))
+    {
         path = once;
     }
     path.to_owned()
 }
 
 fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -185,7 +219,11 @@ mod tests {
 
     #[track_caller]
     fn refused(base: &str, want: &str) {
-        assert_eq!(Endpoint::parse(base).unwrap_err().to_string(), want, "{base}");
+        assert_eq!(
+            Endpoint::parse(base).unwrap_err().to_string(),
+            want,
+            "{base}"
+        );
     }
 
     #[test]
@@ -205,48 +243,110 @@ mod tests {
         ] {
             chat(base, want);
         }
-        chat("http://localhost:11434", "http://localhost:11434/v1/chat/completions");
-        chat("http://[::1]:8080/v1", "http://[::1]:8080/v1/chat/completions");
+        chat(
+            "http://localhost:11434",
+            "http://localhost:11434/v1/chat/completions",
+        );
+        chat(
+            "http://[::1]:8080/v1",
+            "http://[::1]:8080/v1/chat/completions",
+        );
         chat("http://[::1]", "http://[::1]/v1/chat/completions");
-        chat("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1/chat/completions");
-        chat("https://api.perplexity.ai/chat/completions", "https://api.perplexity.ai/chat/completions");
-        chat("https://example.com/v1beta/openai/", "https://example.com/v1beta/openai/chat/completions");
-        chat("https://a.com/d/x?api-version=1", "https://a.com/d/x/chat/completions?api-version=1");
+        chat(
+            "https://openrouter.ai/api/v1",
+            "https://openrouter.ai/api/v1/chat/completions",
+        );
+        chat(
+            "https://api.perplexity.ai/chat/completions",
+            "https://api.perplexity.ai/chat/completions",
+        );
+        chat(
+            "https://example.com/v1beta/openai/",
+            "https://example.com/v1beta/openai/chat/completions",
+        );
+        chat(
+            "https://a.com/d/x?api-version=1",
+            "https://a.com/d/x/chat/completions?api-version=1",
+        );
     }
 
     #[test]
     fn a_base_url_that_cannot_work_is_refused_with_the_sentence_that_helps() {
         refused("", "the base URL is empty");
-        refused("ftp://a.com", "the base URL has to begin with https:// or http://, not ftp://");
-        refused("a.com/v1", "the base URL has to begin with https:// or http://: is https://a.com/v1 meant?");
+        refused(
+            "ftp://a.com",
+            "the base URL has to begin with https:// or http://, not ftp://",
+        );
+        refused(
+            "a.com/v1",
+            "the base URL has to begin with https:// or http://: is https://a.com/v1 meant?",
+        );
         refused(
             "localhost:11434",
             "the base URL has to begin with https:// or http://: is http://localhost:11434 meant?",
         );
-        refused("u:secret@a.com", "the base URL has to begin with https:// or http://: is https://a.com meant?");
+        refused(
+            "u:secret@a.com",
+            "the base URL has to begin with https:// or http://: is https://a.com meant?",
+        );
         refused(
             "https://u:secret@a.com",
             "the base URL holds a user name or password (before the @): give a key with api_key(), or credentials with \
              header(\"authorization\", ..)",
         );
-        refused("https://a b.com", "the base URL holds ' ', which has to be percent-encoded");
-        refused("https://exämple.com", "the base URL holds 'ä', which has to be percent-encoded");
+        refused(
+            "https://a b.com",
+            "the base URL holds ' ', which has to be percent-encoded",
+        );
+        refused(
+            "https://exämple.com",
+            "the base URL holds 'ä', which has to be percent-encoded",
+        );
         refused("https:///v1", "the base URL has no host");
-        refused("https://a.com:http/v1", "the base URL's port \"http\" is none: it goes from 0 to 65535");
-        refused("https://a.com:70000", "the base URL's port \"70000\" is none: it goes from 0 to 65535");
-        refused("http://::1:80", "an IPv6 address in the base URL needs brackets: [::1]");
-        refused("http://[::g]", "the base URL's host [::g] is no IPv6 address");
-        refused("https://a{b}.com", "the base URL's host \"a{b}.com\" is no host name");
-        refused("https://a.com/v1#x", "the base URL holds a #, after which nothing would be sent");
+        refused(
+            "https://a.com:http/v1",
+            "the base URL's port \"http\" is none: it goes from 0 to 65535",
+        );
+        refused(
+            "https://a.com:70000",
+            "the base URL's port \"70000\" is none: it goes from 0 to 65535",
+        );
+        refused(
+            "http://::1:80",
+            "an IPv6 address in the base URL needs brackets: [::1]",
+        );
+        refused(
+            "http://[::g]",
+            "the base URL's host [::g] is no IPv6 address",
+        );
+        refused(
+            "https://a{b}.com",
+            "the base URL's host \"a{b}.com\" is no host name",
+        );
+        refused(
+            "https://a.com/v1#x",
+            "the base URL holds a #, after which nothing would be sent",
+        );
     }
 
     #[test]
     fn loopback_is_told_by_the_host_and_not_by_a_part_of_it() {
         let is = |base| Endpoint::parse(base).unwrap().is_loopback();
-        for base in ["http://localhost", "http://LOCALHOST.:1", "http://a.localhost", "http://127.9.9.9", "http://[::1]:1"] {
+        for base in [
+            "http://localhost",
+            "http://LOCALHOST.:1",
+            "http://a.localhost",
+            "http://127.9.9.9",
+            "http://[::1]:1",
+        ] {
             assert!(is(base), "{base}");
         }
-        for base in ["http://localhost.evil.com", "http://127.0.0.1.evil.com", "http://10.0.0.1", "http://notlocalhost"] {
+        for base in [
+            "http://localhost.evil.com",
+            "http://127.0.0.1.evil.com",
+            "http://10.0.0.1",
+            "http://notlocalhost",
+        ] {
             assert!(!is(base), "{base}");
         }
     }

@@ -80,7 +80,11 @@ impl Error {
 
     /// The server's own sentence where it said one, else this crate's.
     pub fn message(&self) -> &str {
-        if self.0.said.is_empty() { &self.0.what } else { &self.0.said }
+        if self.0.said.is_empty() {
+            &self.0.what
+        } else {
+            &self.0.said
+        }
     }
 
     /// The server's name for the failure: `code` in its error body, else `type`. A number is given as text.
@@ -138,7 +142,13 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Repr { what, said, hint, request_id, .. } = &*self.0;
+        let Repr {
+            what,
+            said,
+            hint,
+            request_id,
+            ..
+        } = &*self.0;
         f.write_str(&one_line(what, 600))?;
         if !said.is_empty() {
             write!(f, ": {}", one_line(said, 300))?;
@@ -170,8 +180,25 @@ impl fmt::Debug for Error {
             return write!(f, "{self:#}");
         }
         // The body is left out: it may echo what no log should hold.
-        let Repr { kind, what, said, hint, status, code, request_id, .. } = &*self.0;
-        let Repr { retry_after, body, attempts, partial, retryable, source, .. } = &*self.0;
+        let Repr {
+            kind,
+            what,
+            said,
+            hint,
+            status,
+            code,
+            request_id,
+            ..
+        } = &*self.0;
+        let Repr {
+            retry_after,
+            body,
+            attempts,
+            partial,
+            retryable,
+            source,
+            ..
+        } = &*self.0;
         f.debug_struct("Error")
             .field("kind", kind)
             .field("what", what)
@@ -192,7 +219,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        match &self.0.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
     }
 }
 
@@ -265,21 +295,32 @@ impl Error {
     }
 
     pub(crate) fn no_tls(host: &str) -> Error {
-        Error::input(format!("https://{host} cannot be reached: this build of aimlapi has no TLS"))
-            .hint("enable its feature `rustls` or `native-tls`; without one only http:// works")
+        Error::input(format!(
+            "https://{host} cannot be reached: this build of aimlapi has no TLS"
+        ))
+        .hint("enable its feature `rustls` or `native-tls`; without one only http:// works")
     }
 
     /// A connection to `authority` (host and port) that was not made, so that nothing was sent.
-    pub(crate) fn unreachable(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    pub(crate) fn unreachable(
+        authority: &str,
+        cause: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
         let cause = cause.into();
-        let mut error = Error::new(ErrorKind::Connection, format!("cannot connect to {authority}"));
+        let mut error = Error::new(
+            ErrorKind::Connection,
+            format!("cannot connect to {authority}"),
+        );
         error.0.said = cause.to_string();
         error.0.retryable = true;
         error.caused_by(cause)
     }
 
     /// A connection that failed for a reason that a repetition cannot mend.
-    pub(crate) fn connection(what: String, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    pub(crate) fn connection(
+        what: String,
+        cause: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
         let cause = cause.into();
         let mut error = Error::new(ErrorKind::Connection, what);
         error.0.said = cause.to_string();
@@ -293,26 +334,40 @@ impl Error {
         )
     }
 
-    pub(crate) fn proxy(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    pub(crate) fn proxy(
+        authority: &str,
+        cause: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
         Error::connection(format!("the proxy did not connect to {authority}"), cause)
             .hint("it comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY names exceptions")
     }
 
     /// A connection that was lost after the request went out and before a response came.
-    pub(crate) fn lost(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>, late: bool) -> Error {
-        let error = Error::connection(format!("{authority} closed the connection without an answer"), cause);
-        if late { error.hint("the request may have been answered and billed, so it was not sent again") } else { error }
+    pub(crate) fn lost(
+        authority: &str,
+        cause: impl Into<Box<dyn StdError + Send + Sync>>,
+        late: bool,
+    ) -> Error {
+        let error = Error::connection(
+            format!("{authority} closed the connection without an answer"),
+            cause,
+        );
+        if late {
+            error.hint("the request may have been answered and billed, so it was not sent again")
+        } else {
+            error
+        }
     }
 
     /// `during` says what was waited for: `no connection to localhost:80`.
-    pub(crate) fn timeout(during: String, limit: Duration, setting: &'static str) -> Error {
+    pub(crate) fn timeout(during: &str, limit: Duration, setting: &'static str) -> Error {
         Error::new(ErrorKind::Timeout, format!("{during} within {limit:?}")).hint(setting)
     }
 
     /// Like [`Error::timeout`], and nothing had been sent yet.
     pub(crate) fn connect_timeout(authority: &str, limit: Duration) -> Error {
         let mut error = Error::timeout(
-            format!("no connection to {authority}"),
+            &format!("no connection to {authority}"),
             limit,
             "the limit is connect_timeout()",
         );
@@ -321,16 +376,33 @@ impl Error {
     }
 
     /// A peer that does not speak HTTP.
-    pub(crate) fn protocol(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    pub(crate) fn protocol(
+        authority: &str,
+        cause: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
         let cause = cause.into();
-        let mut error = Error::new(ErrorKind::Decode, format!("{authority} did not answer with proper HTTP"));
+        let mut error = Error::new(
+            ErrorKind::Decode,
+            format!("{authority} did not answer with proper HTTP"),
+        );
         error.0.said = cause.to_string();
-        error.caused_by(cause).hint("is it an https:// server addressed with http://, or no HTTP server at all?")
+        error
+            .caused_by(cause)
+            .hint("is it an https:// server addressed with http://, or no HTTP server at all?")
     }
 
     /// A response with a status other than 2xx.
     pub(crate) fn refused(response: Refused<'_>) -> Error {
-        let Refused { status, body, url, key, inference_id, request_id, retry_after, location } = response;
+        let Refused {
+            status,
+            body,
+            url,
+            key,
+            inference_id,
+            request_id,
+            retry_after,
+            location,
+        } = response;
         let refusal = Refusal::read(&body);
         let name = reason(status);
         let mut what = format!("the server answered {status}");
@@ -340,10 +412,16 @@ impl Error {
         if let Some(target) = location.filter(|_| (300..400).contains(&status)) {
             what = format!("{what}, a redirect to {}", one_line(target, 200));
         }
-        let hint = hint_for(status, refusal.message.as_deref().unwrap_or_default(), url, key);
+        let hint = hint_for(
+            status,
+            refusal.message.as_deref().unwrap_or_default(),
+            url,
+            key,
+        );
         let asked = retry_after.or(refusal.retry_after);
         let mut error = Error::new(ErrorKind::Api, what);
-        error.0.retryable = matches!(status, 408 | 409 | 429 | 500..) && !refusal.is_final(asked.is_some());
+        error.0.retryable =
+            matches!(status, 408 | 409 | 429 | 500..) && !refusal.is_final(asked.is_some());
         error.0.request_id = inference_id.map(str::to_owned).or(refusal.request_id);
         error.0.request_id = error.0.request_id.or_else(|| request_id.map(str::to_owned));
         error.0.said = refusal.message.unwrap_or_default();
@@ -358,7 +436,10 @@ impl Error {
     /// An error object in a response with a 2xx status, or in a stream.
     pub(crate) fn reported(status: u16, body: &str) -> Error {
         let refusal = Refusal::read(body);
-        let mut error = Error::new(ErrorKind::Api, format!("the server answered {status} with an error in it"));
+        let mut error = Error::new(
+            ErrorKind::Api,
+            format!("the server answered {status} with an error in it"),
+        );
         error.0.said = refusal.message.unwrap_or_default();
         error.0.code = refusal.code;
         error.0.request_id = refusal.request_id;
@@ -375,7 +456,10 @@ impl Error {
         } else {
             one_line(&body, 200)
         };
-        let mut error = Error::new(ErrorKind::Decode, format!("the server answered {status} with {why}"));
+        let mut error = Error::new(
+            ErrorKind::Decode,
+            format!("the server answered {status} with {why}"),
+        );
         error.0.said = start;
         error.0.status = Some(status);
         error.0.body = Some(body);
@@ -391,7 +475,10 @@ impl Error {
 
     /// Text that a model wrote and that is not what `T` needs.
     pub(crate) fn unparsable(what: &str, text: &str, cause: serde_json::Error) -> Error {
-        let mut error = Error::new(ErrorKind::Decode, format!("{what}, {cause}, in: {}", one_line(text, 200)));
+        let mut error = Error::new(
+            ErrorKind::Decode,
+            format!("{what}, {cause}, in: {}", one_line(text, 200)),
+        );
         error.0.body = Some(text.to_owned());
         error.caused_by(cause)
     }
@@ -403,8 +490,11 @@ impl Error {
 
     /// An answer longer than `limit` bytes.
     pub(crate) fn too_large(limit: u64, what: &str) -> Error {
-        Error::new(ErrorKind::Decode, format!("{what} is longer than {limit} bytes"))
-            .hint("the limit is max_response_bytes()")
+        Error::new(
+            ErrorKind::Decode,
+            format!("{what} is longer than {limit} bytes"),
+        )
+        .hint("the limit is max_response_bytes()")
     }
 
     pub(crate) fn with_status(mut self, status: u16) -> Error {
@@ -440,19 +530,34 @@ impl Error {
 
     /// Takes the client's secrets out of everything but the body.
     pub(crate) fn redacted(mut self, secrets: &[String]) -> Error {
-        let Repr { what, said, code, request_id, source, hint, .. } = &mut *self.0;
+        let Repr {
+            what,
+            said,
+            code,
+            request_id,
+            source,
+            hint,
+            ..
+        } = &mut *self.0;
         let mut texts: Vec<&mut String> = vec![what, said];
         texts.extend(code.as_mut());
         texts.extend(request_id.as_mut());
         let owned = hint.as_mut().map(Cow::to_mut);
         texts.extend(owned);
         for text in texts {
-            for secret in secrets.iter().filter(|secret| text_holds(text, secret)).collect::<Vec<_>>() {
+            for secret in secrets
+                .iter()
+                .filter(|secret| text_holds(text, secret))
+                .collect::<Vec<_>>()
+            {
                 *text = text.replace(secret.as_str(), "[key]");
             }
         }
         // A cause is somebody else's type: one that shows a secret is dropped whole.
-        let shown = source.as_ref().map(|cause| format!("{cause} {cause:?}")).unwrap_or_default();
+        let shown = source
+            .as_ref()
+            .map(|cause| format!("{cause} {cause:?}"))
+            .unwrap_or_default();
         if secrets.iter().any(|secret| text_holds(&shown, secret)) {
             *source = None;
         }

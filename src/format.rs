@@ -32,7 +32,12 @@ pub struct ResponseFormat(Form);
 enum Form {
     Text,
     JsonObject,
-    JsonSchema { name: String, schema: Result<Json, String>, strict: Option<bool>, description: Option<String> },
+    JsonSchema {
+        name: String,
+        schema: Result<Json, String>,
+        strict: Option<bool>,
+        description: Option<String>,
+    },
 }
 
 impl ResponseFormat {
@@ -53,7 +58,12 @@ impl ResponseFormat {
     /// `serde_json::value::RawValue`, keeps them.
     pub fn json_schema(name: impl Into<String>, schema: impl Serialize) -> ResponseFormat {
         let schema = Json::new(&schema);
-        ResponseFormat(Form::JsonSchema { name: name.into(), schema, strict: None, description: None })
+        ResponseFormat(Form::JsonSchema {
+            name: name.into(),
+            schema,
+            strict: None,
+            description: None,
+        })
     }
 
     /// Whether the answer must follow the schema exactly. The schema then has to follow the rules of strict mode; see
@@ -91,9 +101,14 @@ impl ResponseFormat {
     /// assert_eq!(format.lint(), ["$: the property \"name\" is not in \"required\""]);
     /// ```
     pub fn lint(&self) -> Vec<String> {
-        let Form::JsonSchema { schema, .. } = &self.0 else { return Vec::new() };
+        let Form::JsonSchema { schema, .. } = &self.0 else {
+            return Vec::new();
+        };
         let mut faults = Vec::new();
-        match schema.as_ref().map(|schema| serde_json::from_str(schema.get())) {
+        match schema
+            .as_ref()
+            .map(|schema| serde_json::from_str(schema.get()))
+        {
             Ok(Ok(schema)) => lint("$", &schema, &mut faults),
             Ok(Err(e)) => faults.push(format!("$: {e}")),
             Err(reason) => faults.push(format!("$: {reason}")),
@@ -103,14 +118,23 @@ impl ResponseFormat {
 
     /// Why the format cannot be sent.
     pub(crate) fn fault(&self) -> Option<String> {
-        let Form::JsonSchema { name, schema: Err(reason), .. } = &self.0 else { return None };
+        let Form::JsonSchema {
+            name,
+            schema: Err(reason),
+            ..
+        } = &self.0
+        else {
+            return None;
+        };
         Some(format!("the schema {name:?} has no JSON form: {reason}"))
     }
 }
 
 // As deep as serde_json lets a value be, so the recursion is bounded.
 fn lint(path: &str, schema: &Value, faults: &mut Vec<String>) {
-    let Some(object) = schema.as_object() else { return };
+    let Some(object) = schema.as_object() else {
+        return;
+    };
     let properties = object.get("properties").and_then(Value::as_object);
     let is_object = object.get("type").is_some_and(|kind| match kind {
         Value::Array(kinds) => kinds.iter().any(|kind| kind == "object"),
@@ -121,9 +145,14 @@ fn lint(path: &str, schema: &Value, faults: &mut Vec<String>) {
             faults.push(format!("{path}: \"additionalProperties\" is not false"));
         }
         let required = object.get("required").and_then(Value::as_array);
-        for name in properties.into_iter().flat_map(|properties| properties.keys()) {
+        for name in properties
+            .into_iter()
+            .flat_map(|properties| properties.keys())
+        {
             if !required.is_some_and(|required| required.iter().any(|other| other == name)) {
-                faults.push(format!("{path}: the property {name:?} is not in \"required\""));
+                faults.push(format!(
+                    "{path}: the property {name:?} is not in \"required\""
+                ));
             }
         }
     }
@@ -139,7 +168,9 @@ fn lint(path: &str, schema: &Value, faults: &mut Vec<String>) {
                     lint(&format!("{path}.{keyword}[{place}]"), schema, faults);
                 }
             }
-            ("items" | "additionalProperties" | "not", schema) => lint(&format!("{path}.{keyword}"), schema, faults),
+            ("items" | "additionalProperties" | "not", schema) => {
+                lint(&format!("{path}.{keyword}"), schema, faults)
+            }
             _ => {}
         }
     }
@@ -151,10 +182,23 @@ impl Serialize for ResponseFormat {
         match &self.0 {
             Form::Text => map.serialize_entry("type", "text")?,
             Form::JsonObject => map.serialize_entry("type", "json_object")?,
-            Form::JsonSchema { name, schema, strict, description } => {
+            Form::JsonSchema {
+                name,
+                schema,
+                strict,
+                description,
+            } => {
                 map.serialize_entry("type", "json_schema")?;
                 let schema = schema.as_ref().ok();
-                map.serialize_entry("json_schema", &JsonSchema { name, description, schema, strict })?;
+                map.serialize_entry(
+                    "json_schema",
+                    &JsonSchema {
+                        name,
+                        description,
+                        schema,
+                        strict,
+                    },
+                )?;
             }
         }
         map.end()

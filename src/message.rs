@@ -129,7 +129,10 @@ impl Message {
     }
 
     fn new(role: Role, content: impl Into<Content>) -> Message {
-        let mut message = Message { content: Some(content.into()), ..Message::empty(role) };
+        let mut message = Message {
+            content: Some(content.into()),
+            ..Message::empty(role)
+        };
         message.join();
         message
     }
@@ -181,8 +184,12 @@ impl Message {
     /// What the model thought before it answered, where the server shows it: `reasoning_content`, else `reasoning`,
     /// else the text of `reasoning_details` or of the content's thinking parts.
     pub fn reasoning(&self) -> Option<&str> {
-        let field = self.field("reasoning_content").or_else(|| self.field("reasoning"));
-        field.or(Some(&self.joined_reasoning).map(String::as_str)).filter(|text| !text.is_empty())
+        let field = self
+            .field("reasoning_content")
+            .or_else(|| self.field("reasoning"));
+        field
+            .or(Some(self.joined_reasoning.as_str()))
+            .filter(|text| !text.is_empty())
     }
 
     /// The call that a tool's message answers.
@@ -205,15 +212,24 @@ impl Message {
     }
 
     fn field(&self, name: &str) -> Option<&str> {
-        self.fields.get(name)?.as_str().filter(|text| !text.is_empty())
+        self.fields
+            .get(name)?
+            .as_str()
+            .filter(|text| !text.is_empty())
     }
 
     /// Brings the joined texts in line with the content and the fields.
     pub(crate) fn join(&mut self) {
-        self.joined_text = self.content.as_ref().and_then(Content::joined_text).unwrap_or_default();
+        self.joined_text = self
+            .content
+            .as_ref()
+            .and_then(Content::joined_text)
+            .unwrap_or_default();
         self.joined_reasoning = match (self.fields.get("reasoning_details"), &self.content) {
             (Some(Value::Array(details)), _) => details.iter().filter_map(reasoning_text).collect(),
-            (_, Some(Content::Parts(parts))) => parts.iter().filter_map(ContentPart::thinking).collect(),
+            (_, Some(Content::Parts(parts))) => {
+                parts.iter().filter_map(ContentPart::thinking).collect()
+            }
             _ => String::new(),
         };
     }
@@ -221,7 +237,10 @@ impl Message {
 
 /// The text of one of `reasoning_details`: its `text`, else its `summary`.
 pub(crate) fn reasoning_text(detail: &Value) -> Option<&str> {
-    detail.get("text").or_else(|| detail.get("summary"))?.as_str()
+    detail
+        .get("text")
+        .or_else(|| detail.get("summary"))?
+        .as_str()
 }
 
 impl Serialize for Message {
@@ -260,7 +279,10 @@ impl<'de> Deserialize<'de> for Answered {
             // Not sent back: the choice takes it out.
             "annotations",
         ];
-        d.deserialize_map(Reader { keeps: |name| KEPT.contains(&name) }).map(Answered)
+        d.deserialize_map(Reader {
+            keeps: |name| KEPT.contains(&name),
+        })
+        .map(Answered)
     }
 }
 

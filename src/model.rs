@@ -47,7 +47,11 @@ impl Model {
         let names = item.aliases.0.as_ref().and_then(Value::as_array);
         Some(Model {
             id: item.id.0.or(item.model.0).or(item.name.0)?,
-            aliases: names.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+            aliases: names
+                .into_iter()
+                .flatten()
+                .filter_map(|name| name.as_str().map(str::to_owned))
+                .collect(),
             raw: raw.get().to_owned(),
         })
     }

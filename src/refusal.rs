@@ -9,8 +9,17 @@ use serde_json::{Map, Value};
 const MAX_DEPTH: usize = 6;
 
 /// Where a sentence is found, the most telling place first.
-const PLACES: [&str; 9] =
-    ["message", "msg", "detail", "details", "error_description", "description", "title", "errors", "reason"];
+const PLACES: [&str; 9] = [
+    "message",
+    "msg",
+    "detail",
+    "details",
+    "error_description",
+    "description",
+    "title",
+    "errors",
+    "reason",
+];
 
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Refusal {
@@ -25,16 +34,26 @@ impl Refusal {
     pub(crate) fn read(body: &str) -> Refusal {
         match serde_json::from_str(body) {
             Ok(value) => Refusal::of(&value),
-            Err(_) => Refusal { message: sentence(body, 0), ..Refusal::default() },
+            Err(_) => Refusal {
+                message: sentence(body, 0),
+                ..Refusal::default()
+            },
         }
     }
 
     /// Reads a body that is JSON.
     pub(crate) fn of(value: &Value) -> Refusal {
         // Gemini wraps the object into a list of one.
-        let value = value.as_array().and_then(|list| list.first()).unwrap_or(value);
+        let value = value
+            .as_array()
+            .and_then(|list| list.first())
+            .unwrap_or(value);
         let error = value.get("error").unwrap_or(value);
-        let find = |name: &str| [error, value].into_iter().find_map(|place| scalar(place.get(name)?));
+        let find = |name: &str| {
+            [error, value]
+                .into_iter()
+                .find_map(|place| scalar(place.get(name)?))
+        };
         Refusal {
             message: message(value, 0),
             code: find("code").or_else(|| find("type").filter(|kind| kind != "error")),
@@ -75,7 +94,9 @@ impl Refusal {
 
 /// Whether a JSON object that came with a 2xx status, or inside a stream, is an error and not an answer.
 pub(crate) fn is_error(value: &Value) -> bool {
-    let Some(object) = value.as_object() else { return false };
+    let Some(object) = value.as_object() else {
+        return false;
+    };
     match object.get("error") {
         Some(Value::Null | Value::Bool(false)) | None => {}
         Some(Value::String(text)) if text.is_empty() => {}
@@ -86,10 +107,15 @@ pub(crate) fn is_error(value: &Value) -> bool {
         return false;
     }
     let says = |key: &str| object.get(key).is_some_and(|v| !v.is_null());
-    let named = ["type", "object", "status"].iter().any(|key| object.get(*key).is_some_and(|v| v == "error"));
+    let named = ["type", "object", "status"]
+        .iter()
+        .any(|key| object.get(*key).is_some_and(|v| v == "error"));
     named
         || says("detail")
-        || (says("message") && ["statusCode", "status", "code", "type", "requestId", "error"].iter().any(|key| says(key)))
+        || (says("message")
+            && ["statusCode", "status", "code", "type", "requestId", "error"]
+                .iter()
+                .any(|key| says(key)))
 }
 
 fn message(value: &Value, depth: usize) -> Option<String> {
@@ -99,7 +125,11 @@ fn message(value: &Value, depth: usize) -> Option<String> {
     match value {
         Value::String(text) => sentence(text, depth),
         Value::Array(list) => {
-            let all: Vec<String> = list.iter().take(3).filter_map(|item| message(item, depth + 1)).collect();
+            let all: Vec<String> = list
+                .iter()
+                .take(3)
+                .filter_map(|item| message(item, depth + 1))
+                .collect();
             (!all.is_empty()).then(|| all.join("; "))
         }
         Value::Object(object) => of_object(object, depth),
@@ -108,14 +138,20 @@ fn message(value: &Value, depth: usize) -> Option<String> {
 }
 
 fn of_object(object: &Map<String, Value>, depth: usize) -> Option<String> {
-    let place = || PLACES.iter().find_map(|name| message(object.get(*name)?, depth + 1));
+    let place = || {
+        PLACES
+            .iter()
+            .find_map(|name| message(object.get(*name)?, depth + 1))
+    };
     match object.get("error") {
         // {"error": "Bad Request", "message": "..."}: the name and the sentence.
         Some(Value::String(name)) => match place() {
             Some(said) if said != *name => Some(format!("{name}: {said}")),
             _ => sentence(name, depth),
         },
-        Some(inner @ (Value::Object(_) | Value::Array(_))) => message(inner, depth + 1).or_else(place),
+        Some(inner @ (Value::Object(_) | Value::Array(_))) => {
+            message(inner, depth + 1).or_else(place)
+        }
         _ => {
             let said = place()?;
             let said = match located(object) {
@@ -123,7 +159,10 @@ fn of_object(object: &Map<String, Value>, depth: usize) -> Option<String> {
                 None => said,
             };
             // OpenRouter: "Provider returned error", and what the provider said beside it.
-            match object.get("metadata").and_then(|m| message(m.get("raw")?, depth + 1)) {
+            match object
+                .get("metadata")
+                .and_then(|m| message(m.get("raw")?, depth + 1))
+            {
                 Some(raw) if !said.contains(&raw) => Some(format!("{said}: {raw}")),
                 _ => Some(said),
             }
@@ -133,7 +172,12 @@ fn of_object(object: &Map<String, Value>, depth: usize) -> Option<String> {
 
 /// The place that a validator complains about: `["body", "messages", 0]` is `body.messages.0`.
 fn located(object: &Map<String, Value>) -> Option<String> {
-    let path: Vec<String> = object.get("loc")?.as_array()?.iter().filter_map(scalar).collect();
+    let path: Vec<String> = object
+        .get("loc")?
+        .as_array()?
+        .iter()
+        .filter_map(scalar)
+        .collect();
     (!path.is_empty()).then(|| path.join("."))
 }
 
@@ -153,7 +197,11 @@ fn sentence(text: &str, depth: usize) -> Option<String> {
     if let Some(inner) = value.and_then(|value| message(&value, depth + 1)) {
         return Some(inner);
     }
-    let said = if text.starts_with('<') { page_title(text) } else { one_line(text, 1000) };
+    let said = if text.starts_with('<') {
+        page_title(text)
+    } else {
+        one_line(text, 1000)
+    };
     (!said.is_empty()).then_some(said)
 }
 
@@ -167,7 +215,10 @@ fn page_title(page: &str) -> String {
             let end = start + lower.get(start..)?.find("</")?;
             page.get(start..end)
         });
-        if let Some(title) = inner.map(|inner| one_line(inner, 300)).filter(|title| !title.is_empty()) {
+        if let Some(title) = inner
+            .map(|inner| one_line(inner, 300))
+            .filter(|title| !title.is_empty())
+        {
             return title;
         }
     }
@@ -183,7 +234,10 @@ fn page_title(page: &str) -> String {
 pub(crate) fn one_line(text: &str, most: usize) -> String {
     let mut out = String::new();
     let mut left = most;
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+    for word in text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+    {
         if !out.is_empty() {
             out.push(' ');
         }
@@ -202,7 +256,9 @@ pub(crate) fn one_line(text: &str, most: usize) -> String {
 /// Google puts the wait into the body: `details: [{"@type": "...RetryInfo", "retryDelay": "3s"}]`.
 fn retry_delay(error: &Value) -> Option<Duration> {
     let details = error.get("details")?.as_array()?;
-    let delay = details.iter().find_map(|detail| detail.get("retryDelay")?.as_str())?;
+    let delay = details
+        .iter()
+        .find_map(|detail| detail.get("retryDelay")?.as_str())?;
     Duration::try_from_secs_f64(delay.strip_suffix('s')?.parse().ok()?).ok()
 }
 
@@ -217,28 +273,58 @@ mod tests {
 
     #[test]
     fn the_sentence_is_found_in_every_shape() {
-        says(r#"{"message":"no key","path":"/v1","requestId":"r","statusCode":401}"#, "no key");
-        says(r#"{"error":{"message":"no key","type":"auth","param":null,"code":null}}"#, "no key");
+        says(
+            r#"{"message":"no key","path":"/v1","requestId":"r","statusCode":401}"#,
+            "no key",
+        );
+        says(
+            r#"{"error":{"message":"no key","type":"auth","param":null,"code":null}}"#,
+            "no key",
+        );
         says(r#"{"error":"no key"}"#, "no key");
         says(r#"{"detail":"no key"}"#, "no key");
-        says(r#"{"error":"Bad Request","message":"no key","statusCode":400}"#, "Bad Request: no key");
-        says(r#"{"detail":[{"loc":["body","n"],"msg":"too big"},{"msg":"bad"}]}"#, "body.n: too big; bad");
-        says(r#"[{"error":{"code":400,"message":"no key","status":"X"}}]"#, "no key");
+        says(
+            r#"{"error":"Bad Request","message":"no key","statusCode":400}"#,
+            "Bad Request: no key",
+        );
+        says(
+            r#"{"detail":[{"loc":["body","n"],"msg":"too big"},{"msg":"bad"}]}"#,
+            "body.n: too big; bad",
+        );
+        says(
+            r#"[{"error":{"code":400,"message":"no key","status":"X"}}]"#,
+            "no key",
+        );
         says(r#"{"message":{"detail":[{"msg":"too big"}]}}"#, "too big");
-        says(r#"{"message":"400 {\"type\":\"error\",\"error\":{\"message\":\"no key\"}}"}"#, "no key");
+        says(
+            r#"{"message":"400 {\"type\":\"error\",\"error\":{\"message\":\"no key\"}}"}"#,
+            "no key",
+        );
         says(
             r#"{"error":{"message":"Provider returned error","metadata":{"raw":"{\"message\":\"too long\"}"}}}"#,
             "Provider returned error: too long",
         );
         says("upstream\n connect error", "upstream connect error");
-        says("<html><head><TITLE>502 Bad\n Gateway</TITLE></head><body>x</body></html>", "502 Bad Gateway");
+        says(
+            "<html><head><TITLE>502 Bad\n Gateway</TITLE></head><body>x</body></html>",
+            "502 Bad Gateway",
+        );
         says("<html><body><h1></h1><p>gone</p></body></html>", "gone");
         says("{broken", "{broken");
     }
 
     #[test]
     fn a_body_that_says_nothing_has_no_sentence() {
-        for body in ["", "   ", "{}", "null", "[]", r#"{"error":{}}"#, r#"{"error":null}"#, "<"] {
+        for body in [
+            "",
+            "   ",
+            "{}",
+            "null",
+            "[]",
+            r#"{"error":{}}"#,
+            r#"{"error":null}"#,
+            "<",
+        ] {
             assert_eq!(Refusal::read(body).message, None, "{body}");
         }
     }
@@ -257,7 +343,10 @@ mod tests {
     fn codes_are_text_also_when_they_came_as_numbers() {
         let code = |body| Refusal::read(body).code;
         assert_eq!(code(r#"{"error":{"code":429}}"#).as_deref(), Some("429"));
-        assert_eq!(code(r#"{"error":{"code":null,"type":"auth"}}"#).as_deref(), Some("auth"));
+        assert_eq!(
+            code(r#"{"error":{"code":null,"type":"auth"}}"#).as_deref(),
+            Some("auth")
+        );
         assert_eq!(code(r#"{"type":"error","error":{}}"#), None);
     }
 
@@ -268,7 +357,10 @@ mod tests {
         assert!(!gone.is_final(true));
         assert!(!Refusal::read(r#"{"message":"Too Many Requests"}"#).is_final(false));
         let google = r#"{"error":{"details":[{"retryDelay":"3s"}]}}"#;
-        assert_eq!(Refusal::read(google).retry_after, Some(Duration::from_secs(3)));
+        assert_eq!(
+            Refusal::read(google).retry_after,
+            Some(Duration::from_secs(3))
+        );
     }
 
     #[test]

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::wire::{Json, Key};
 use crate::{
-    Content, Error, IntoMessages, Message, Reasoning, ReasoningEffort, ResponseFormat, Result, Role, Tool, ToolChoice,
-    WebSearchOptions,
+    Content, Error, IntoMessages, Message, Reasoning, ReasoningEffort, ResponseFormat, Result,
+    Role, Tool, ToolChoice, WebSearchOptions,
 };
 
 /// A request for a chat completion: a model, messages, and whatever parameters are set.
@@ -175,7 +175,11 @@ impl ChatRequest {
             map.insert(token.to_string(), bias.into());
         }
         let request = self.set("logit_bias", &map);
-        if finite { request } else { request.refuse("logit_bias is not a finite number".to_owned()) }
+        if finite {
+            request
+        } else {
+            request.refuse("logit_bias is not a finite number".to_owned())
+        }
     }
 
     /// `echo`: whether the answer repeats the prompt. Default: false.
@@ -186,7 +190,10 @@ impl ChatRequest {
     /// `prediction`: what the answer will mostly be, such as a file that is to be changed in one place: it then comes
     /// faster. Default: none.
     pub fn prediction(self, content: impl Into<Content>) -> Self {
-        self.set("prediction", &json!({ "type": "content", "content": content.into() }))
+        self.set(
+            "prediction",
+            &json!({ "type": "content", "content": content.into() }),
+        )
     }
 
     /// `tools`: what the model may call. Default: none.
@@ -258,7 +265,9 @@ impl ChatRequest {
     pub fn param(self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         let name = name.into();
         if matches!(name.as_str(), "model" | "messages" | "stream") {
-            return self.refuse(format!("{name:?} is not a parameter: it is said by ChatRequest::new or Client::stream"));
+            return self.refuse(format!(
+                "{name:?} is not a parameter: it is said by ChatRequest::new or Client::stream"
+            ));
         }
         self.set(name, &value.into())
     }
@@ -295,7 +304,11 @@ impl ChatRequest {
     }
 
     fn number(self, name: &'static str, value: f64) -> Self {
-        if value.is_finite() { self.set(name, &value) } else { self.refuse(format!("{name} is not a finite number: {value}")) }
+        if value.is_finite() {
+            self.set(name, &value)
+        } else {
+            self.refuse(format!("{name} is not a finite number: {value}"))
+        }
     }
 
     fn set(mut self, name: impl Into<Cow<'static, str>>, value: &impl Serialize) -> Self {
@@ -322,11 +335,15 @@ impl ChatRequest {
 
     /// Whether more than one answer is asked for.
     pub(crate) fn asks_for_several(&self) -> bool {
-        self.find("n").is_some_and(|n| !matches!(n.get(), "1" | "null"))
+        self.find("n")
+            .is_some_and(|n| !matches!(n.get(), "1" | "null"))
     }
 
     fn find(&self, name: &str) -> Option<&Json> {
-        let at = self.params.binary_search_by(|(other, _)| other.as_ref().cmp(name)).ok()?;
+        let at = self
+            .params
+            .binary_search_by(|(other, _)| other.as_ref().cmp(name))
+            .ok()?;
         self.params.get(at).map(|(_, json)| json)
     }
 
@@ -344,7 +361,9 @@ impl ChatRequest {
         if let Some(id) = &self.client_request_id {
             let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
             if id.is_empty() || id.len() > 128 || !id.bytes().all(fits) {
-                return Err(Error::input("client_request_id is not 1 to 128 of A-Z a-z 0-9 . _ : -"));
+                return Err(Error::input(
+                    "client_request_id is not 1 to 128 of A-Z a-z 0-9 . _ : -",
+                ));
             }
         }
         Ok(())
@@ -353,20 +372,37 @@ impl ChatRequest {
     /// The body to send. A stream asks for its usage, unless `stream_options` says otherwise.
     pub(crate) fn body(&self, stream: bool) -> Result<Vec<u8>> {
         self.check()?;
-        serde_json::to_vec(&Body { request: self, stream })
-            .map_err(|e| Error::input(format!("the request has no JSON form: {e}")))
+        serde_json::to_vec(&Body {
+            request: self,
+            stream,
+        })
+        .map_err(|e| Error::input(format!("the request has no JSON form: {e}")))
     }
 
     /// System text in front of the first user message.
     fn folded(&self) -> Vec<Message> {
-        let is_system = |message: &&Message| matches!(message.role(), Role::System | Role::Developer);
-        let texts: Vec<&str> = self.messages.iter().filter(is_system).map(Message::text).collect();
+        let is_system =
+            |message: &&Message| matches!(message.role(), Role::System | Role::Developer);
+        let texts: Vec<&str> = self
+            .messages
+            .iter()
+            .filter(is_system)
+            .map(Message::text)
+            .collect();
         let system = texts.join("\n\n");
-        let mut rest: Vec<Message> = self.messages.iter().filter(|message| !is_system(message)).cloned().collect();
+        let mut rest: Vec<Message> = self
+            .messages
+            .iter()
+            .filter(|message| !is_system(message))
+            .cloned()
+            .collect();
         if system.is_empty() {
             return rest;
         }
-        match rest.iter_mut().find(|message| *message.role() == Role::User) {
+        match rest
+            .iter_mut()
+            .find(|message| *message.role() == Role::User)
+        {
             Some(first) => first.prepend(&system),
             None => rest.insert(0, Message::user(system)),
         }
@@ -381,7 +417,13 @@ struct Body<'a> {
 
 impl Serialize for Body<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let ChatRequest { model, messages, params, fold_system, .. } = self.request;
+        let ChatRequest {
+            model,
+            messages,
+            params,
+            fold_system,
+            ..
+        } = self.request;
         let mut map = s.serialize_map(None)?;
         map.serialize_entry("model", model)?;
         if *fold_system {
@@ -410,7 +452,11 @@ impl Serialize for ChatRequest {
         if let Some(fault) = &self.fault {
             return Err(S::Error::custom(fault));
         }
-        Body { request: self, stream: false }.serialize(s)
+        Body {
+            request: self,
+            stream: false,
+        }
+        .serialize(s)
     }
 }
 
@@ -435,7 +481,11 @@ impl<'de> Visitor<'de> for Reader {
             match &*name {
                 "model" => request.model = map.next_value()?,
                 "messages" => request.messages = map.next_value()?,
-                "stream" => return Err(A::Error::custom("`stream` is not stored: Client::stream says it")),
+                "stream" => {
+                    return Err(A::Error::custom(
+                        "`stream` is not stored: Client::stream says it",
+                    ));
+                }
                 _ => request = request.set(name.into_owned(), &map.next_value::<Json>()?),
             }
         }

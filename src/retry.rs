@@ -45,7 +45,11 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> RetryPolicy {
-        RetryPolicy { max_retries: 2, initial_delay: Duration::from_millis(500), max_delay: Duration::from_secs(8) }
+        RetryPolicy {
+            max_retries: 2,
+            initial_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(8),
+        }
     }
 }
 
@@ -76,7 +80,13 @@ impl RetryPolicy {
     /// The pause before the next attempt after `failed` ones, or `None` to give up.
     ///
     /// `asked` is what the server wants to be waited for, `left` the time to the deadline, `dice` random in `0.0..1.0`.
-    pub(crate) fn pause(&self, failed: u32, again: Again, left: Duration, dice: f64) -> Option<Duration> {
+    pub(crate) fn pause(
+        &self,
+        failed: u32,
+        again: Again,
+        left: Duration,
+        dice: f64,
+    ) -> Option<Duration> {
         if failed > self.max_retries {
             return None;
         }
@@ -91,8 +101,13 @@ impl RetryPolicy {
     }
 
     fn backoff(&self, failed: u32, dice: f64) -> Duration {
-        let doubled = 2_u32.checked_pow(failed.saturating_sub(1)).unwrap_or(u32::MAX);
-        let full = self.initial_delay.saturating_mul(doubled).min(self.max_delay);
+        let doubled = 2_u32
+            .checked_pow(failed.saturating_sub(1))
+            .unwrap_or(u32::MAX);
+        let full = self
+            .initial_delay
+            .saturating_mul(doubled)
+            .min(self.max_delay);
         full.mul_f64(1.0 - 0.25 * dice.clamp(0.0, 1.0))
     }
 }
@@ -111,7 +126,12 @@ pub(crate) enum Again {
 
 impl Again {
     /// What a refusal's status and headers say. `spent`: the quota or the credit is gone.
-    pub(crate) fn of_refusal(status: u16, should: Option<&str>, asked: Option<Duration>, spent: bool) -> Again {
+    pub(crate) fn of_refusal(
+        status: u16,
+        should: Option<&str>,
+        asked: Option<Duration>,
+        spent: bool,
+    ) -> Again {
         let repeat = match should.map(str::trim) {
             Some("true") => true,
             Some("false") => false,
@@ -127,11 +147,21 @@ impl Again {
 
 /// What `retry-after-ms` (milliseconds) and `Retry-After` (seconds, also as a float, or an HTTP date) ask for.
 /// Nonsense is `None`; a date in the past is no wait; more than a `Duration` holds is all that it holds.
-pub(crate) fn retry_after(millis: Option<&str>, header: Option<&str>, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(
+    millis: Option<&str>,
+    header: Option<&str>,
+    now: SystemTime,
+) -> Option<Duration> {
     let millis = millis.and_then(|text| wait(text, 1000.0));
     millis.or_else(|| {
         let header = header?;
-        wait(header, 1.0).or_else(|| Some(http_date(header)?.duration_since(now).unwrap_or(Duration::ZERO)))
+        wait(header, 1.0).or_else(|| {
+            Some(
+                http_date(header)?
+                    .duration_since(now)
+                    .unwrap_or(Duration::ZERO),
+            )
+        })
     })
 }
 
@@ -146,8 +176,9 @@ fn wait(text: &str, per_second: f64) -> Option<Duration> {
 /// The three forms of RFC 9110: `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94 08:49:37 GMT` and
 /// `Sun Nov  6 08:49:37 1994`.
 fn http_date(text: &str) -> Option<SystemTime> {
-    const MONTHS: [&str; 12] =
-        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    const MONTHS: [&str; 12] = [
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    ];
     let (mut day, mut month, mut year, mut time) = (None, None, None, None);
     for word in text.split([' ', ',', '-']).filter(|word| !word.is_empty()) {
         let lower = word.to_ascii_lowercase();
@@ -168,9 +199,19 @@ fn http_date(text: &str) -> Option<SystemTime> {
         }
     }
     let (day, month, year) = (day?, month?, year?);
-    let clock: Vec<u64> = time?.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
-    let &[hour, minute, second] = clock.as_slice() else { return None };
-    let real = (1..=31).contains(&day) && (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second < 61;
+    let clock: Vec<u64> = time?
+        .split(':')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let &[hour, minute, second] = clock.as_slice() else {
+        return None;
+    };
+    let real = (1..=31).contains(&day)
+        && (1970..=9999).contains(&year)
+        && hour < 24
+        && minute < 60
+        && second < 61;
     if !real {
         return None;
     }
@@ -180,7 +221,11 @@ fn http_date(text: &str) -> Option<SystemTime> {
 
 /// Days of the proleptic Gregorian calendar, the year counted from March so that the leap day comes last.
 fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let leaps = year / 4 - year / 100 + year / 400;
     (year * 365 + leaps + (month * 153 + 2) / 5 + day).saturating_sub(719_469)
 }
@@ -198,7 +243,16 @@ mod tests {
     #[test]
     fn the_pause_doubles_up_to_its_limit_and_dice_only_shorten_it() {
         let policy = RetryPolicy::default().max_retries(9);
-        let pauses = |dice| (1..=6).map(|n| policy.pause(n, Again::Later, LONG, dice).unwrap().as_millis()).collect();
+        let pauses = |dice| {
+            (1..=6)
+                .map(|n| {
+                    policy
+                        .pause(n, Again::Later, LONG, dice)
+                        .unwrap()
+                        .as_millis()
+                })
+                .collect()
+        };
         let (full, short): (Vec<u128>, Vec<u128>) = (pauses(0.0), pauses(1.0));
         assert_eq!(full, [500, 1000, 2000, 4000, 8000, 8000]);
         assert_eq!(short, [375, 750, 1500, 3000, 6000, 6000]);
@@ -211,24 +265,39 @@ mod tests {
         assert_eq!(policy.pause(3, Again::Later, LONG, 0.0), None);
         assert_eq!(RetryPolicy::none().pause(1, Again::AtOnce, LONG, 0.0), None);
         let endless = RetryPolicy::default().max_retries(u32::MAX);
-        assert_eq!(endless.pause(u32::MAX, Again::Later, LONG, 0.0), Some(secs(8)));
+        assert_eq!(
+            endless.pause(u32::MAX, Again::Later, LONG, 0.0),
+            Some(secs(8))
+        );
     }
 
     #[test]
     fn a_stale_connection_is_replaced_at_once_and_only_once() {
         let policy = RetryPolicy::default();
-        assert_eq!(policy.pause(1, Again::AtOnce, LONG, 0.0), Some(Duration::ZERO));
+        assert_eq!(
+            policy.pause(1, Again::AtOnce, LONG, 0.0),
+            Some(Duration::ZERO)
+        );
         assert_eq!(policy.pause(2, Again::AtOnce, LONG, 0.0), Some(secs(1)));
     }
 
     #[test]
     fn a_server_is_waited_for_up_to_a_minute_and_never_past_the_deadline() {
         let policy = RetryPolicy::default();
-        assert_eq!(policy.pause(1, Again::After(secs(60)), LONG, 0.5), Some(secs(60)));
+        assert_eq!(
+            policy.pause(1, Again::After(secs(60)), LONG, 0.5),
+            Some(secs(60))
+        );
         assert_eq!(policy.pause(1, Again::After(secs(61)), LONG, 0.5), None);
-        assert_eq!(policy.pause(1, Again::After(Duration::MAX), LONG, 0.5), None);
+        assert_eq!(
+            policy.pause(1, Again::After(Duration::MAX), LONG, 0.5),
+            None
+        );
         assert_eq!(policy.pause(1, Again::After(secs(5)), secs(5), 0.5), None);
-        assert_eq!(policy.pause(1, Again::After(Duration::ZERO), LONG, 0.0), Some(Duration::from_millis(500)));
+        assert_eq!(
+            policy.pause(1, Again::After(Duration::ZERO), LONG, 0.0),
+            Some(Duration::from_millis(500))
+        );
         assert_eq!(policy.pause(1, Again::Never, LONG, 0.0), None);
     }
 
@@ -242,9 +311,18 @@ mod tests {
             assert_eq!(plain(status), Again::Never, "{status}");
         }
         assert_eq!(Again::of_refusal(429, None, None, true), Again::Never);
-        assert_eq!(Again::of_refusal(429, Some("true"), None, true), Again::Later);
-        assert_eq!(Again::of_refusal(400, Some("true"), Some(secs(1)), false), Again::After(secs(1)));
-        assert_eq!(Again::of_refusal(503, Some("false"), Some(secs(1)), false), Again::Never);
+        assert_eq!(
+            Again::of_refusal(429, Some("true"), None, true),
+            Again::Later
+        );
+        assert_eq!(
+            Again::of_refusal(400, Some("true"), Some(secs(1)), false),
+            Again::After(secs(1))
+        );
+        assert_eq!(
+            Again::of_refusal(503, Some("false"), Some(secs(1)), false),
+            Again::Never
+        );
     }
 
     #[test]
@@ -257,10 +335,21 @@ mod tests {
         assert_eq!(after("Sunday, 06-Nov-94 08:49:40 GMT"), Some(secs(3)));
         assert_eq!(after("Sun Nov  6 08:49:40 1994"), Some(secs(3)));
         assert_eq!(after("Sat, 05 Nov 1994 08:49:40 GMT"), Some(Duration::ZERO));
-        assert_eq!(retry_after(Some("250"), Some("9"), now), Some(Duration::from_millis(250)));
+        assert_eq!(
+            retry_after(Some("250"), Some("9"), now),
+            Some(Duration::from_millis(250))
+        );
         assert_eq!(retry_after(Some("soon"), Some("9"), now), Some(secs(9)));
         assert_eq!(after("1e300"), Some(Duration::MAX));
-        for nonsense in ["NaN", "-1", "", "soon", "06 Nov", "Sun, 99 Nov 1994 08:49:40 GMT", "1:2:3 jan 1 18446744073709551615"] {
+        for nonsense in [
+            "NaN",
+            "-1",
+            "",
+            "soon",
+            "06 Nov",
+            "Sun, 99 Nov 1994 08:49:40 GMT",
+            "1:2:3 jan 1 18446744073709551615",
+        ] {
             assert_eq!(after(nonsense), None, "{nonsense}");
         }
     }

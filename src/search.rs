@@ -65,7 +65,10 @@ impl Serialize for WebSearchOptions {
             map.serialize_entry("search_context_size", size)?;
         }
         if !self.location.is_empty() {
-            map.serialize_entry("user_location", &json!({ "type": "approximate", "approximate": self.location }))?;
+            map.serialize_entry(
+                "user_location",
+                &json!({ "type": "approximate", "approximate": self.location }),
+            )?;
         }
         map.end()
     }

@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     TooLong,
 }
 
+// Each of the four says something of its own about the place in the input.
+#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct Events<R> {
     reader: R,
     limit: usize,
@@ -95,7 +97,11 @@ impl<R: BufRead> Events<R> {
                 }
                 _ => end + 1,
             };
-            let fields = Fields { name: &mut self.name, data: &mut self.data, has_data: &mut self.has_data };
+            let fields = Fields {
+                name: &mut self.name,
+                data: &mut self.data,
+                has_data: &mut self.has_data,
+            };
             let complete = if self.line.is_empty() {
                 fields.take(line, &mut self.at_start)
             } else {
@@ -109,7 +115,10 @@ impl<R: BufRead> Events<R> {
             }
             if complete {
                 self.handed_over = true;
-                return Ok(Some(Event { name: &self.name, data: &self.data }));
+                return Ok(Some(Event {
+                    name: &self.name,
+                    data: &self.data,
+                }));
             }
         }
     }
@@ -120,7 +129,11 @@ impl<R: BufRead> Events<R> {
             self.clear();
         }
         let line = std::mem::take(&mut self.line);
-        let fields = Fields { name: &mut self.name, data: &mut self.data, has_data: &mut self.has_data };
+        let fields = Fields {
+            name: &mut self.name,
+            data: &mut self.data,
+            has_data: &mut self.has_data,
+        };
         if !line.is_empty() {
             fields.take(&line, &mut self.at_start);
         }
@@ -128,7 +141,10 @@ impl<R: BufRead> Events<R> {
             return None;
         }
         self.handed_over = true;
-        Some(Event { name: &self.name, data: &self.data })
+        Some(Event {
+            name: &self.name,
+            data: &self.data,
+        })
     }
 
     /// The bytes that are there without being an event yet, and what is to come.
@@ -237,12 +253,22 @@ mod tests {
     #[track_caller]
     fn yields(bytes: &[u8], want: &[&str], tail: Option<&str>) {
         let data = |(events, tail): (Vec<Owned>, Option<Owned>)| {
-            (events.into_iter().map(|event| event.1).collect::<Vec<_>>(), tail.map(|event| event.1))
+            (
+                events.into_iter().map(|event| event.1).collect::<Vec<_>>(),
+                tail.map(|event| event.1),
+            )
         };
-        let want = (want.iter().map(ToString::to_string).collect(), tail.map(str::to_owned));
+        let want = (
+            want.iter().map(ToString::to_string).collect(),
+            tail.map(str::to_owned),
+        );
         let text = String::from_utf8_lossy(bytes);
         assert_eq!(data(read(vec![bytes])), want, "whole: {text:?}");
-        assert_eq!(data(read(bytes.chunks(1).collect())), want, "byte by byte: {text:?}");
+        assert_eq!(
+            data(read(bytes.chunks(1).collect())),
+            want,
+            "byte by byte: {text:?}"
+        );
         for at in 0..=bytes.len() {
             let (a, b) = bytes.split_at(at);
             assert_eq!(data(read(vec![a, b])), want, "cut at {at}: {text:?}");
@@ -261,29 +287,60 @@ mod tests {
     #[test]
     fn an_event_is_handed_over_before_the_lf_of_a_crlf() {
         let mut events = Events::new(Pieces(vec![b"data: a\r\n\r"]), 100);
-        assert_eq!(events.next().unwrap().map(|event| owned(&event).1).as_deref(), Some("a"));
+        assert_eq!(
+            events
+                .next()
+                .unwrap()
+                .map(|event| owned(&event).1)
+                .as_deref(),
+            Some("a")
+        );
     }
 
     #[test]
     fn a_byte_order_mark_is_dropped_at_the_start_only() {
-        yields("\u{feff}data: a\n\n\u{feff}data: b\n\ndata: \u{feff}c\n\n".as_bytes(), &["a", "\u{feff}c"], None);
+        yields(
+            "\u{feff}data: a\n\n\u{feff}data: b\n\ndata: \u{feff}c\n\n".as_bytes(),
+            &["a", "\u{feff}c"],
+            None,
+        );
         yields("\u{feff}\n\u{feff}data: b\n\n".as_bytes(), &[], None);
     }
 
     #[test]
     fn fields_are_read_as_the_standard_says() {
-        yields(b": comment\n\ndata\n\ndata:\n\ndata:  x\n\n", &["", "", " x"], None);
-        yields(b"id: 1\nretry: 5\nother: x\ndata: a:b: c\n\n", &["a:b: c"], None);
+        yields(
+            b": comment\n\ndata\n\ndata:\n\ndata:  x\n\n",
+            &["", "", " x"],
+            None,
+        );
+        yields(
+            b"id: 1\nretry: 5\nother: x\ndata: a:b: c\n\n",
+            &["a:b: c"],
+            None,
+        );
         yields(b"data : a\n\nDATA: b\n\n datax: c\n\n", &[], None);
-        yields("data: \u{2028}é\u{85}\n\n".as_bytes(), &["\u{2028}é\u{85}"], None);
+        yields(
+            "data: \u{2028}é\u{85}\n\n".as_bytes(),
+            &["\u{2028}é\u{85}"],
+            None,
+        );
         yields(b"data: \xff\n\n", &["\u{fffd}"], None);
         yields(b"data: a\0b\n\n", &["a\0b"], None);
     }
 
     #[test]
     fn an_event_has_the_name_given_last_and_a_name_without_data_is_forgotten() {
-        let (events, _) = read(vec![b"event: x\nevent: y\ndata: a\n\nevent: z\n\ndata: b\n\n"]);
-        assert_eq!(events, [("y".to_owned(), "a".to_owned()), (String::new(), "b".to_owned())]);
+        let (events, _) = read(vec![
+            b"event: x\nevent: y\ndata: a\n\nevent: z\n\ndata: b\n\n",
+        ]);
+        assert_eq!(
+            events,
+            [
+                ("y".to_owned(), "a".to_owned()),
+                (String::new(), "b".to_owned())
+            ]
+        );
     }
 
     #[test]

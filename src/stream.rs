@@ -86,7 +86,15 @@ impl ChatStream {
         let mut answer = Accumulator::new(several);
         answer.completion_mut().take_head(&head);
         let events = Some(Events::new(BufReader::new(body), limit));
-        ChatStream { events, begun: false, answer, whole: None, failed: false, head, transport }
+        ChatStream {
+            events,
+            begun: false,
+            answer,
+            whole: None,
+            failed: false,
+            head,
+            transport,
+        }
     }
 
     /// Reads the stream to its end and returns the answer, whole.
@@ -119,7 +127,10 @@ impl ChatStream {
             if chunk.text().is_empty() || failure.is_some() {
                 continue;
             }
-            match writer.write_all(chunk.text().as_bytes()).and_then(|()| writer.flush()) {
+            match writer
+                .write_all(chunk.text().as_bytes())
+                .and_then(|()| writer.flush())
+            {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                     self.events = None;
@@ -131,7 +142,8 @@ impl ChatStream {
         match failure {
             None => self.into_completion(),
             Some(cause) => {
-                let error = Error::interrupted(format!("the answer came, but writing it failed: {cause}"));
+                let error =
+                    Error::interrupted(format!("the answer came, but writing it failed: {cause}"));
                 Err(self.fail(error.with_cause(cause)))
             }
         }
@@ -143,13 +155,24 @@ impl ChatStream {
     }
 
     fn into_completion(self) -> Result<Completion> {
-        let ChatStream { answer, whole, failed, head, transport, .. } = self;
+        let ChatStream {
+            answer,
+            whole,
+            failed,
+            head,
+            transport,
+            ..
+        } = self;
         let partial = whole.or_else(|| answer.finish());
         match partial {
             Some(completion) if !failed => Ok(completion),
             partial => {
-                let error = Error::interrupted("the stream had failed before its end").with_status(head.status);
-                let error = error.with_request_id(head.id()).with_attempts(head.attempts).with_partial(partial);
+                let error = Error::interrupted("the stream had failed before its end")
+                    .with_status(head.status);
+                let error = error
+                    .with_request_id(head.id())
+                    .with_attempts(head.attempts)
+                    .with_partial(partial);
                 Err(transport.redact(error))
             }
         }
@@ -195,14 +218,18 @@ impl ChatStream {
         match cause {
             _ if self.answer.is_finished() => Ok(Step::End),
             Some(cause) => Err(self.transport.read_failed(cause, true)),
-            None if self.answer.partial().is_none() => Err(Error::interrupted("the stream ended without an answer")),
+            None if self.answer.partial().is_none() => {
+                Err(Error::interrupted("the stream ended without an answer"))
+            }
             None => Err(Error::interrupted("the stream ended before the answer did")),
         }
     }
 
     /// A whole answer, or an error, that came in place of a stream: it is the only chunk.
     fn take_whole(&mut self) -> Result<Chunk> {
-        let Some(events) = self.events.take() else { return Err(Error::interrupted("the stream is over")) };
+        let Some(events) = self.events.take() else {
+            return Err(Error::interrupted("the stream is over"));
+        };
         let text = self.transport.whole(events.into_reader())?;
         let mut completion = Completion::decode(self.head.status, text)?;
         completion.take_head(&self.head);
@@ -222,8 +249,13 @@ impl ChatStream {
         self.events = None;
         self.failed = true;
         self.answer.flush_all();
-        let Head { status, attempts, .. } = self.head;
-        let error = error.with_status(status).with_request_id(self.head.id()).with_attempts(attempts);
+        let Head {
+            status, attempts, ..
+        } = self.head;
+        let error = error
+            .with_status(status)
+            .with_request_id(self.head.id())
+            .with_attempts(attempts);
         let error = match self.partial() {
             Some(partial) => error.with_partial(Some(partial.clone())),
             None => error,
@@ -268,7 +300,10 @@ fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -
     if text.trim() == "[DONE]" {
         return match answer.partial() {
             Some(_) => Ok(Step::End),
-            None => Err(Error::undecodable("the stream is complete and holds no answer", "")),
+            None => Err(Error::undecodable(
+                "the stream is complete and holds no answer",
+                "",
+            )),
         };
     }
     if event.name == b"error" {
@@ -281,19 +316,28 @@ fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -
         Ok(decoded) => decoded,
         Err(_) if !whole => return Ok(Step::Nothing),
         Err(cause) => {
-            return Err(Error::undecodable("an event of the stream is no chat completion", &text).with_cause(cause));
+            return Err(
+                Error::undecodable("an event of the stream is no chat completion", &text)
+                    .with_cause(cause),
+            );
         }
     };
     let failed = decoded.failed()
         || (decoded.choices.0.is_empty()
             && refusal::is_error(&serde_json::from_str(&text).unwrap_or(Value::Null)));
-    let said = answer
-        .add(decoded)
-        .map_err(|TooMany| Error::undecodable("the stream has more choices or tool calls than any answer", &text))?;
+    let said = answer.add(decoded).map_err(|TooMany| {
+        Error::undecodable(
+            "the stream has more choices or tool calls than any answer",
+            &text,
+        )
+    })?;
     if failed {
         return Err(Error::reported(status, &text));
     }
-    Ok(Step::Chunk(Chunk { raw: text.into_owned(), said }))
+    Ok(Step::Chunk(Chunk {
+        raw: text.into_owned(),
+        said,
+    }))
 }
 
 /// Whether the body is a stream of events, by its first bytes: some servers answer a request for a stream with one

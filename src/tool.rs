@@ -46,17 +46,30 @@ enum Kind {
 impl Tool {
     /// A function with this name, which the API wants to be of at most 64 letters, digits, `_` and `-`.
     pub fn function(name: impl Into<String>) -> Tool {
-        Tool { kind: Kind::Function, name: name.into(), description: None, strict: None, json: None }
+        Tool {
+            kind: Kind::Function,
+            name: name.into(),
+            description: None,
+            strict: None,
+            json: None,
+        }
     }
 
     /// A tool that takes free text in place of arguments.
     pub fn custom(name: impl Into<String>) -> Tool {
-        Tool { kind: Kind::Custom, ..Tool::function(name) }
+        Tool {
+            kind: Kind::Custom,
+            ..Tool::function(name)
+        }
     }
 
     /// Any other tool, as it is on the wire, such as a tool of the provider's own or one with `cache_control`.
     pub fn raw(tool: Value) -> Tool {
-        Tool { kind: Kind::Raw, json: Some(Json::new(&tool)), ..Tool::function("") }
+        Tool {
+            kind: Kind::Raw,
+            json: Some(Json::new(&tool)),
+            ..Tool::function("")
+        }
     }
 
     /// What the tool does: by this the model decides when to call it.
@@ -85,7 +98,10 @@ impl Tool {
     /// Why the tool cannot be sent.
     pub(crate) fn fault(&self) -> Option<String> {
         let reason = self.json.as_ref()?.as_ref().err()?;
-        Some(format!("the parameters of the tool {:?} have no JSON form: {reason}", self.name))
+        Some(format!(
+            "the parameters of the tool {:?} have no JSON form: {reason}",
+            self.name
+        ))
     }
 }
 
@@ -149,13 +165,18 @@ impl ToolChoice {
     /// let choice = aimlapi::ToolChoice::allowed(["weather", "time"], false);
     /// # drop(choice);
     /// ```
-    pub fn allowed<T: Into<String>>(names: impl IntoIterator<Item = T>, required: bool) -> ToolChoice {
+    pub fn allowed<T: Into<String>>(
+        names: impl IntoIterator<Item = T>,
+        required: bool,
+    ) -> ToolChoice {
         let tools: Vec<Value> = names
             .into_iter()
             .map(|name| json!({ "type": "function", "function": { "name": name.into() } }))
             .collect();
         let mode = if required { "required" } else { "auto" };
-        ToolChoice::Raw(json!({ "type": "allowed_tools", "allowed_tools": { "mode": mode, "tools": tools } }))
+        ToolChoice::Raw(
+            json!({ "type": "allowed_tools", "allowed_tools": { "mode": mode, "tools": tools } }),
+        )
     }
 }
 
@@ -165,7 +186,9 @@ impl Serialize for ToolChoice {
             ToolChoice::Auto => "auto".serialize(s),
             ToolChoice::None => "none".serialize(s),
             ToolChoice::Required => "required".serialize(s),
-            ToolChoice::Function(name) => json!({ "type": "function", "function": { "name": name } }).serialize(s),
+            ToolChoice::Function(name) => {
+                json!({ "type": "function", "function": { "name": name } }).serialize(s)
+            }
             ToolChoice::Raw(choice) => choice.serialize(s),
         }
     }
@@ -231,8 +254,13 @@ impl ToolCall {
             "" => "{}",
             text => text,
         };
-        serde_json::from_str(text)
-            .map_err(|e| Error::unparsable(&format!("the arguments for the tool {:?} do not fit", self.name), text, e))
+        serde_json::from_str(text).map_err(|e| {
+            Error::unparsable(
+                &format!("the arguments for the tool {:?} do not fit", self.name),
+                text,
+                e,
+            )
+        })
     }
 
     pub(crate) fn empty() -> ToolCall {
@@ -249,7 +277,11 @@ impl ToolCall {
 
 impl Serialize for ToolCall {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let (kind, text) = if self.custom { ("custom", "input") } else { ("function", "arguments") };
+        let (kind, text) = if self.custom {
+            ("custom", "input")
+        } else {
+            ("function", "arguments")
+        };
         let mut inner = self.inner.clone();
         inner.insert("name".to_owned(), self.name.as_str().into());
         inner.insert(text.to_owned(), self.arguments.as_str().into());

@@ -67,7 +67,11 @@ pub(crate) struct Settings {
 /// What is asked.
 #[derive(Clone, Copy)]
 pub(crate) enum Call<'a> {
-    Chat { body: &'a [u8], client_id: Option<&'a str>, stream: bool },
+    Chat {
+        body: &'a [u8],
+        client_id: Option<&'a str>,
+        stream: bool,
+    },
     Models,
 }
 
@@ -105,15 +109,23 @@ impl Head {
 
     fn of(response: &RawResponse, attempts: u32) -> Head {
         let text = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
-        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let spent: Option<f64> = text("x-aimlapi-usd-spent").and_then(|usd| usd.trim().parse().ok());
+        let kind = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
+        let spent: Option<f64> =
+            text("x-aimlapi-usd-spent").and_then(|usd| usd.trim().parse().ok());
         Head {
             status: response.status().as_u16(),
             inference_id: text("x-inference-id"),
             request_id: text("x-request-id"),
             client_request_id: text("x-client-request-id"),
             usd_spent: spent.filter(|usd| usd.is_finite()),
-            is_event_stream: kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream")),
+            is_event_stream: kind.is_some_and(|kind| {
+                kind.trim_start()
+                    .to_ascii_lowercase()
+                    .starts_with("text/event-stream")
+            }),
             attempts,
         }
     }
@@ -138,7 +150,11 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(mut settings: Settings) -> Result<Transport> {
-        for limit in [&mut settings.connect_timeout, &mut settings.timeout, &mut settings.idle_timeout] {
+        for limit in [
+            &mut settings.connect_timeout,
+            &mut settings.timeout,
+            &mut settings.idle_timeout,
+        ] {
             if limit.is_zero() {
                 return Err(Error::input("a timeout of zero would let no call succeed"));
             }
@@ -148,12 +164,21 @@ impl Transport {
         if endpoint.is_https() && !cfg!(any(feature = "rustls", feature = "native-tls")) {
             return Err(Error::no_tls(endpoint.authority()));
         }
-        let uri = |url: String| Uri::try_from(url).map_err(|e| Error::input(format!("the base URL is none: {e}")));
+        let uri = |url: String| {
+            Uri::try_from(url).map_err(|e| Error::input(format!("the base URL is none: {e}")))
+        };
         let (chat, models) = (uri(endpoint.chat_url())?, uri(endpoint.models_url())?);
         let mut secrets = Vec::new();
         let headers = headers(&settings, &mut secrets)?;
         let agent = agent(&settings)?;
-        Ok(Transport { agent, chat, models, headers, secrets, settings })
+        Ok(Transport {
+            agent,
+            chat,
+            models,
+            headers,
+            secrets,
+            settings,
+        })
     }
 
     /// Takes the key out of an error's words.
@@ -176,7 +201,11 @@ impl Transport {
                     let head = Head::of(&response, attempts);
                     log::debug!("{authority}{}: status {}", call.path(), head.status);
                     if response.status().is_success() {
-                        return Ok(Response { head, body: response.into_body(), deadline });
+                        return Ok(Response {
+                            head,
+                            body: response.into_body(),
+                            deadline,
+                        });
                     }
                     self.refused(call, &head, response, deadline)
                 }
@@ -184,20 +213,39 @@ impl Transport {
             };
             let error = self.redact(error.with_attempts(attempts));
             let left = deadline.saturating_duration_since(Instant::now());
-            let Some(pause) = self.settings.retry.pause(attempts, again, left, dice()) else { return Err(error) };
+            let Some(pause) = self.settings.retry.pause(attempts, again, left, dice()) else {
+                return Err(error);
+            };
             log::warn!("attempt {attempts} failed, the next one follows in {pause:?}: {error}");
             std::thread::sleep(pause);
             fresh = again == Again::AtOnce;
         }
     }
 
-    fn attempt(&self, call: Call<'_>, left: Duration, again: bool, fresh: bool) -> Result<RawResponse, ureq::Error> {
+    fn attempt(
+        &self,
+        call: Call<'_>,
+        left: Duration,
+        again: bool,
+        fresh: bool,
+    ) -> Result<RawResponse, ureq::Error> {
         let mut headers = self.headers.clone();
         match call {
-            Call::Chat { body, client_id, stream } => {
-                let accept = if stream { "text/event-stream" } else { "application/json" };
+            Call::Chat {
+                body,
+                client_id,
+                stream,
+            } => {
+                let accept = if stream {
+                    "text/event-stream"
+                } else {
+                    "application/json"
+                };
                 headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/json"),
+                );
                 if let Some(id) = client_id.and_then(|id| HeaderValue::from_str(id).ok()) {
                     headers.insert("x-client-request-id", id);
                 }
@@ -239,7 +287,13 @@ impl Transport {
     }
 
     /// The error of a response whose status is not 2xx.
-    fn refused(&self, call: Call<'_>, head: &Head, response: RawResponse, deadline: Instant) -> (Error, Again) {
+    fn refused(
+        &self,
+        call: Call<'_>,
+        head: &Head,
+        response: RawResponse,
+        deadline: Instant,
+    ) -> (Error, Again) {
         let text = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let asked = retry::retry_after(
             text("retry-after-ms").as_deref(),
@@ -248,7 +302,11 @@ impl Transport {
         );
         let (should, location) = (text("x-should-retry"), text("location"));
         let mut body = Vec::new();
-        let reader = BodyStream { reader: response.into_body().into_reader(), until: Some(deadline), deadline };
+        let reader = BodyStream {
+            reader: response.into_body().into_reader(),
+            until: Some(deadline),
+            deadline,
+        };
         if let Err(cause) = reader.take(ERROR_BODY).read_to_end(&mut body) {
             log::debug!("the body of the error was not read to its end: {cause}");
         }
@@ -262,7 +320,12 @@ impl Transport {
             retry_after: asked,
             location: location.as_deref(),
         });
-        let again = Again::of_refusal(head.status, should.as_deref(), error.retry_after(), !error.is_retryable());
+        let again = Again::of_refusal(
+            head.status,
+            should.as_deref(),
+            error.retry_after(),
+            !error.is_retryable(),
+        );
         (error, again)
     }
 
@@ -274,10 +337,13 @@ impl Transport {
         let settings = &self.settings;
         let authority = settings.endpoint.authority();
         match error {
-            ureq::Error::Timeout(Resolve | Connect) => {
-                (Error::connect_timeout(authority, settings.connect_timeout), Again::Later)
+            ureq::Error::Timeout(Resolve | Connect) => (
+                Error::connect_timeout(authority, settings.connect_timeout),
+                Again::Later,
+            ),
+            ureq::Error::Timeout(PerRead) if call.is_stream() => {
+                (self.timed_out(true), Again::Never)
             }
-            ureq::Error::Timeout(PerRead) if call.is_stream() => (self.timed_out(true), Again::Never),
             ureq::Error::Timeout(_) => (self.timed_out(false), Again::Never),
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
                 (Error::unreachable(authority, error), Again::Later)
@@ -288,16 +354,25 @@ impl Transport {
                 | Io::NetworkUnreachable
                 | Io::NetworkDown
                 | Io::AddrNotAvailable => (self.unreachable(e), Again::Later),
-                Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe => {
+                Io::UnexpectedEof
+                | Io::ConnectionReset
+                | Io::ConnectionAborted
+                | Io::BrokenPipe => {
                     let stale = elapsed < STALE;
-                    (Error::lost(authority, e, !stale), if stale { Again::AtOnce } else { Again::Never })
+                    (
+                        Error::lost(authority, e, !stale),
+                        if stale { Again::AtOnce } else { Again::Never },
+                    )
                 }
                 Io::InvalidData => (Error::tls(authority, e), Again::Never),
                 // The kind of a failed look-up has no name; no other failure lacks a number of the system's.
                 _ if e.raw_os_error().is_none() && e.to_string().contains("lookup") => {
                     (self.unreachable(e), Again::Later)
                 }
-                _ => (Error::connection(format!("the connection to {authority} failed"), e), Again::Never),
+                _ => (
+                    Error::connection(format!("the connection to {authority} failed"), e),
+                    Again::Never,
+                ),
             },
             ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
                 (Error::proxy(authority, error), Again::Never)
@@ -305,14 +380,20 @@ impl Transport {
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
                 (Error::protocol(authority, error), Again::Never)
             }
-            other => (Error::connection(format!("no request could be sent to {authority}"), other), Again::Never),
+            other => (
+                Error::connection(format!("no request could be sent to {authority}"), other),
+                Again::Never,
+            ),
         }
     }
 
     fn unreachable(&self, cause: io::Error) -> Error {
         let authority = self.settings.endpoint.authority();
         match self.agent.config().proxy() {
-            Some(proxy) => Error::proxy(&format!("{authority} (at {}:{})", proxy.host(), proxy.port()), cause),
+            Some(proxy) => Error::proxy(
+                &format!("{authority} (at {}:{})", proxy.host(), proxy.port()),
+                cause,
+            ),
             None => Error::unreachable(authority, cause),
         }
     }
@@ -321,10 +402,18 @@ impl Transport {
         let authority = self.settings.endpoint.authority();
         if idle {
             let limit = self.settings.idle_timeout;
-            Error::timeout(format!("{authority} sent nothing"), limit, "the limit is idle_timeout()")
+            Error::timeout(
+                &format!("{authority} sent nothing"),
+                limit,
+                "the limit is idle_timeout()",
+            )
         } else {
             let limit = self.settings.timeout;
-            Error::timeout(format!("no answer from {authority}"), limit, "the limit is timeout(), over all attempts")
+            Error::timeout(
+                &format!("no answer from {authority}"),
+                limit,
+                "the limit is timeout(), over all attempts",
+            )
         }
     }
 
@@ -335,7 +424,8 @@ impl Transport {
         }
         match ureq::Error::from(cause) {
             ureq::Error::Timeout(_) => self.timed_out(stream),
-            cause => Error::interrupted("the connection was lost in the middle of the answer").with_cause(cause),
+            cause => Error::interrupted("the connection was lost in the middle of the answer")
+                .with_cause(cause),
         }
     }
 }
@@ -347,7 +437,10 @@ impl Response {
         match transport.whole(body) {
             Ok(text) => Ok((head, text)),
             Err(error) => {
-                let error = error.with_status(head.status).with_request_id(head.id()).with_attempts(head.attempts);
+                let error = error
+                    .with_status(head.status)
+                    .with_request_id(head.id())
+                    .with_attempts(head.attempts);
                 Err(transport.redact(error))
             }
         }
@@ -355,7 +448,14 @@ impl Response {
 
     /// The body of a stream, as it arrives.
     pub(crate) fn into_stream(self) -> (Head, BodyStream) {
-        (self.head, BodyStream { reader: self.body.into_reader(), until: None, deadline: self.deadline })
+        (
+            self.head,
+            BodyStream {
+                reader: self.body.into_reader(),
+                until: None,
+                deadline: self.deadline,
+            },
+        )
     }
 }
 
@@ -364,7 +464,10 @@ impl Transport {
     pub(crate) fn whole(&self, body: impl Whole) -> Result<String> {
         let limit = self.settings.max_response_bytes;
         let mut bytes = Vec::new();
-        let read = body.within_deadline().take(limit.saturating_add(1)).read_to_end(&mut bytes);
+        let read = body
+            .within_deadline()
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes);
         let too_large = u64::try_from(bytes.len()).is_ok_and(|length| length > limit);
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
@@ -462,9 +565,13 @@ fn proxy(settings: &Settings) -> Result<Option<Option<Proxy>>> {
         None if settings.endpoint.is_loopback() => return Ok(Some(None)),
         None => Proxy::try_from_env(),
     };
-    let socks = given.as_ref().is_some_and(|proxy| !matches!(proxy.protocol().to_string().as_str(), "http" | "https"));
+    let socks = given
+        .as_ref()
+        .is_some_and(|proxy| !matches!(proxy.protocol().to_string().as_str(), "http" | "https"));
     if socks && !cfg!(feature = "socks-proxy") {
-        return Err(Error::input("a SOCKS proxy needs the feature `socks-proxy` of aimlapi"));
+        return Err(Error::input(
+            "a SOCKS proxy needs the feature `socks-proxy` of aimlapi",
+        ));
     }
     Ok(settings.proxy.is_some().then_some(given))
 }
@@ -474,7 +581,11 @@ fn tls(settings: &Settings) -> Result<ureq::tls::TlsConfig> {
     use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
     let rustls = cfg!(feature = "rustls");
-    let provider = if rustls { TlsProvider::Rustls } else { TlsProvider::NativeTls };
+    let provider = if rustls {
+        TlsProvider::Rustls
+    } else {
+        TlsProvider::NativeTls
+    };
     let roots = match &settings.root_certificates {
         Some(pem) => {
             let certificates: Vec<_> = parse_pem(pem)
@@ -484,23 +595,35 @@ fn tls(settings: &Settings) -> Result<ureq::tls::TlsConfig> {
                 })
                 .collect();
             if certificates.is_empty() {
-                return Err(Error::input("root_certificates_pem() was given no certificate in PEM form"));
+                return Err(Error::input(
+                    "root_certificates_pem() was given no certificate in PEM form",
+                ));
             }
             RootCerts::new_with_certs(&certificates)
         }
         None if cfg!(feature = "platform-verifier") || !rustls => RootCerts::PlatformVerifier,
         None => RootCerts::WebPki,
     };
-    Ok(TlsConfig::builder().provider(provider).root_certs(roots).build())
+    Ok(TlsConfig::builder()
+        .provider(provider)
+        .root_certs(roots)
+        .build())
 }
 
 /// The headers that every request has. What must not be shown goes into `secrets`.
 fn headers(settings: &Settings, secrets: &mut Vec<String>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(header::USER_AGENT, header_value("the user agent", &settings.user_agent)?);
+    headers.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    headers.insert(
+        header::USER_AGENT,
+        header_value("the user agent", &settings.user_agent)?,
+    );
     if let Some(key) = &settings.key {
-        let mut value = header_value("the API key", &format!("Bearer {key}")).map_err(|_| bad_key(key))?;
+        let mut value =
+            header_value("the API key", &format!("Bearer {key}")).map_err(|_| bad_key(key))?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
         secrets.push(key.clone());
@@ -509,7 +632,9 @@ fn headers(settings: &Settings, secrets: &mut Vec<String>) -> Result<HeaderMap> 
         let parsed = HeaderName::try_from(name.as_str())
             .map_err(|_| Error::input(format!("the header name {name:?} is none")))?;
         if is_reserved(parsed.as_str()) {
-            return Err(Error::input(format!("the header {parsed} is set by the client itself")));
+            return Err(Error::input(format!(
+                "the header {parsed} is set by the client itself"
+            )));
         }
         let mut header = header_value(&format!("the header {parsed}"), value)?;
         if is_secret(parsed.as_str()) {
@@ -524,7 +649,8 @@ fn headers(settings: &Settings, secrets: &mut Vec<String>) -> Result<HeaderMap> 
 fn header_value(what: &str, value: &str) -> Result<HeaderValue> {
     match value.char_indices().find(|(_, c)| !matches!(c, ' '..='~')) {
         Some((at, _)) => Err(Error::input(format!("{what} {}", unfit(value, at)))),
-        None => HeaderValue::from_str(value).map_err(|e| Error::input(format!("{what} is no header's value: {e}"))),
+        None => HeaderValue::from_str(value)
+            .map_err(|e| Error::input(format!("{what} is no header's value: {e}"))),
     }
 }
 
@@ -539,20 +665,42 @@ fn unfit(value: &str, at: usize) -> String {
 }
 
 fn bad_key(key: &str) -> Error {
-    let at = key.char_indices().find(|(_, c)| !matches!(c, ' '..='~')).map_or(0, |(at, _)| at);
-    let hint = if key.trim_end().len() < key.len() { "; is it a line break at its end?" } else { "" };
+    let at = key
+        .char_indices()
+        .find(|(_, c)| !matches!(c, ' '..='~'))
+        .map_or(0, |(at, _)| at);
+    let hint = if key.trim_end().len() < key.len() {
+        "; is it a line break at its end?"
+    } else {
+        ""
+    };
     Error::input(format!("the API key {}{hint}", unfit(key, at)))
 }
 
 /// Headers that hold a key by custom, so that they are guarded like one.
 pub(crate) fn is_secret(name: &str) -> bool {
-    ["authorization", "api-key", "x-api-key", "proxy-authorization"].contains(&name.to_ascii_lowercase().as_str())
+    [
+        "authorization",
+        "api-key",
+        "x-api-key",
+        "proxy-authorization",
+    ]
+    .contains(&name.to_ascii_lowercase().as_str())
 }
 
 /// Headers that would change what a request means.
 fn is_reserved(name: &str) -> bool {
-    ["host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "accept-encoding", "expect"]
-        .contains(&name)
+    [
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "accept",
+        "accept-encoding",
+        "expect",
+    ]
+    .contains(&name)
 }
 
 /// A random number in `0.0..1.0`, from the randomness that std has for its hash maps.

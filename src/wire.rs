@@ -44,13 +44,20 @@ pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::E
     let object = serde_json::from_str::<Object<T>>(text).or_else(|strict| {
         let repaired = replace_lone_surrogates(text, |out, _| out.push_str("\\ufffd"));
         let value: Option<Value> = serde_json::from_str(&repaired).ok();
-        value.and_then(|value| serde_json::from_value(value).ok()).ok_or(strict)
+        value
+            .and_then(|value| serde_json::from_value(value).ok())
+            .ok_or(strict)
     })?;
-    object.0.ok_or_else(|| serde::de::Error::custom("not an object"))
+    object
+        .0
+        .ok_or_else(|| serde::de::Error::custom("not an object"))
 }
 
 /// Rewrites, in JSON text, the `\uD800` to `\uDFFF` escapes that are not part of a pair.
-pub(crate) fn replace_lone_surrogates(text: &str, replace: impl Fn(&mut String, &str)) -> Cow<'_, str> {
+pub(crate) fn replace_lone_surrogates(
+    text: &str,
+    replace: impl Fn(&mut String, &str),
+) -> Cow<'_, str> {
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
     while let Some(next) = text.get(at..).and_then(|rest| rest.find('\\')) {
         at += next;
@@ -95,7 +102,9 @@ pub(crate) struct Json(Box<RawValue>);
 impl Json {
     /// The reason why a value has no JSON text, such as a map whose keys are no strings.
     pub(crate) fn new(value: &(impl Serialize + ?Sized)) -> Result<Json, String> {
-        serde_json::value::to_raw_value(value).map(Json).map_err(|e| e.to_string())
+        serde_json::value::to_raw_value(value)
+            .map(Json)
+            .map_err(|e| e.to_string())
     }
 
     pub(crate) fn get(&self) -> &str {
@@ -199,9 +208,15 @@ impl<'de> Deserialize<'de> for Count {
 struct CountVisitor;
 
 // Up to 2^53 every integer has its own f64, so the cast is exact.
-#[allow(clippy::as_conversions, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[allow(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 fn whole(v: f64) -> Option<u64> {
-    (0.0..9_007_199_254_740_992.0).contains(&v).then_some(v as u64)
+    (0.0..9_007_199_254_740_992.0)
+        .contains(&v)
+        .then_some(v as u64)
 }
 
 impl<'de> Visitor<'de> for CountVisitor {
@@ -244,7 +259,12 @@ impl<'de> Visitor<'de> for FloatVisitor {
         Ok(Float(Some(v as f64)))
     }
     fn visit_str<E>(self, v: &str) -> Result<Float, E> {
-        Ok(Float(v.trim().parse().ok().filter(|float: &f64| float.is_finite())))
+        Ok(Float(
+            v.trim()
+                .parse()
+                .ok()
+                .filter(|float: &f64| float.is_finite()),
+        ))
     }
     skip!(Float(None); unit bool seq map);
 }
@@ -301,7 +321,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
 impl<'de> Deserialize<'de> for Any {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Any, D::Error> {
         let raw = Box::<RawValue>::deserialize(d)?;
-        Ok(Any(serde_json::from_str(raw.get()).ok().filter(|v: &Value| !v.is_null())))
+        Ok(Any(serde_json::from_str(raw.get())
+            .ok()
+            .filter(|v: &Value| !v.is_null())))
     }
 }
 
@@ -375,20 +397,48 @@ mod tests {
             list: List<Sample>,
             value: Any,
         }
-        for odd in ["null", "{}", "[]", "true", "-1", "-1.5", "\"x\"", "[[],{},1]", "{\"a\":{}}"] {
+        for odd in [
+            "null",
+            "{}",
+            "[]",
+            "true",
+            "-1",
+            "-1.5",
+            "\"x\"",
+            "[[],{},1]",
+            "{\"a\":{}}",
+        ] {
             let json = format!(
                 r#"{{"text":{odd},"count":{odd},"float":{odd},"object":{odd},"list":{odd},"value":{odd},"other":{odd}}}"#
             );
             decode::<Sample>(&json).unwrap_or_else(|e| panic!("{json}: {e}"));
         }
-        let json = r#"{"text":7,"count":2.0,"float":"0.5","object":{},"list":[1,{},null],"value":null}"#;
+        let json =
+            r#"{"text":7,"count":2.0,"float":"0.5","object":{},"list":[1,{},null],"value":null}"#;
         let sample: Sample = decode(json).unwrap();
         assert_eq!(sample.text.0.as_deref(), Some("7"));
         assert_eq!((sample.count.0, sample.float.0), (Some(2), Some(0.5)));
-        assert_eq!((sample.object.0.is_some(), sample.list.0.len(), sample.value.0), (true, 1, None));
+        assert_eq!(
+            (
+                sample.object.0.is_some(),
+                sample.list.0.len(),
+                sample.value.0
+            ),
+            (true, 1, None)
+        );
         let twice = r#"{"text":"a","text":"b\ud83d"}"#;
-        assert_eq!(decode::<Sample>(twice).unwrap().text.0.as_deref(), Some("b\u{fffd}"));
-        let deep = format!(r#"{{"text":"a","value":{}{}}}"#, "[".repeat(1000), "]".repeat(1000));
-        assert_eq!(decode::<Sample>(&deep).unwrap().text.0.as_deref(), Some("a"));
+        assert_eq!(
+            decode::<Sample>(twice).unwrap().text.0.as_deref(),
+            Some("b\u{fffd}")
+        );
+        let deep = format!(
+            r#"{{"text":"a","value":{}{}}}"#,
+            "[".repeat(1000),
+            "]".repeat(1000)
+        );
+        assert_eq!(
+            decode::<Sample>(&deep).unwrap().text.0.as_deref(),
+            Some("a")
+        );
     }
 }

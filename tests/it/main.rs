@@ -1,0 +1,23 @@
+//! The crate from outside, over real sockets: a file per promise.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+mod errors;
+mod faults;
+mod promises;
+mod real_server;
+mod requests;
+mod retries;
+mod settings;
+mod streams;
+mod tidy;
+mod vocabulary;
+mod whole_answers;

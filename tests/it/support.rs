@@ -1,0 +1,241 @@
+//! A server that misbehaves as told, which mockito cannot: it cuts, resets, stalls, drips.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use aimlapi::{ChatRequest, Client, ClientBuilder, RetryPolicy};
+use serde_json::Value;
+
+pub const KEY: &str = "sk-test-0123456789abcdef";
+pub const MODEL: &str = "test/model";
+
+/// A whole answer that says `hello`.
+pub const HELLO: &str = r#"{"id":"c1","object":"chat.completion","created":1700000000,"model":"test/model","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#;
+
+/// One request as it arrived.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub line: String,
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Seen {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// A server on a free port of 127.0.0.1. It ends with the test's process.
+pub struct Server {
+    port: u16,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    /// Runs the script for every connection, each on a thread of its own; connections are counted from 0.
+    pub fn start(
+        script: impl Fn(usize, &mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (seen, connections) = (
+            Arc::new(Mutex::new(Vec::new())),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let (log, count, script) = (
+            Arc::clone(&seen),
+            Arc::clone(&connections),
+            Arc::new(script),
+        );
+        thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                let (log, script) = (Arc::clone(&log), Arc::clone(&script));
+                thread::spawn(move || {
+                    let mut connection = Connection::new(socket, log);
+                    // A client that hangs up ends its connection's script; that is no failure here.
+                    let _ = script(number, &mut connection);
+                });
+            }
+        });
+        Server {
+            port,
+            seen,
+            connections,
+        }
+    }
+
+    /// Answers every request of every connection with these bytes, head and all.
+    pub fn answering(bytes: impl Into<Vec<u8>>) -> Server {
+        let bytes = bytes.into();
+        Server::start(move |_, connection| {
+            loop {
+                connection.request()?;
+                connection.send(&bytes)?;
+            }
+        })
+    }
+
+    /// Answers the first requests with these bytes, one after the other, and all further ones with the last.
+    pub fn answering_in_turn(answers: Vec<String>) -> Server {
+        let turn = AtomicUsize::new(0);
+        Server::start(move |_, connection| {
+            loop {
+                connection.request()?;
+                let turn = turn.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+                connection.send(answers[turn].as_bytes())?;
+            }
+        })
+    }
+
+    pub fn base_url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1", self.port)
+    }
+
+    pub fn authority(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn requests(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// A client of this server with a key, short limits and hardly any pause between attempts.
+    pub fn builder(&self) -> ClientBuilder {
+        Client::builder()
+            .api_key(KEY)
+            .base_url(self.base_url())
+            .retry(quick())
+            .timeout(Duration::from_secs(5))
+    }
+
+    pub fn client(&self) -> Client {
+        self.builder().build().unwrap()
+    }
+}
+
+/// The default policy without its pauses.
+pub fn quick() -> RetryPolicy {
+    RetryPolicy::default().initial_delay(Duration::from_millis(1))
+}
+
+pub fn hello() -> ChatRequest {
+    ChatRequest::new(MODEL, "hello")
+}
+
+/// The server's side of a connection.
+pub struct Connection {
+    reader: BufReader<TcpStream>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Connection {
+    fn new(socket: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) -> Connection {
+        socket.set_nodelay(true).unwrap();
+        Connection {
+            reader: BufReader::new(socket),
+            seen,
+        }
+    }
+
+    /// Reads one request and keeps it; an error at the end of the connection.
+    pub fn request(&mut self) -> io::Result<Seen> {
+        let line = self.line()?;
+        let mut headers = HashMap::new();
+        loop {
+            let header = self.line()?;
+            let Some((name, value)) = header.split_once(':') else {
+                break;
+            };
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+        let length = headers
+            .get("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body)?;
+        let seen = Seen {
+            line,
+            headers,
+            body,
+        };
+        self.seen.lock().unwrap().push(seen.clone());
+        Ok(seen)
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        match self.reader.read_line(&mut line)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line.trim_end().to_owned()),
+        }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// Ends the connection in order.
+    pub fn close(&mut self) -> io::Result<()> {
+        self.reader.get_mut().shutdown(Shutdown::Both)
+    }
+
+    /// Waits until the client closes the connection; false if it has not after this time.
+    pub fn is_closed_within(&mut self, limit: Duration) -> bool {
+        self.reader.get_mut().set_read_timeout(Some(limit)).unwrap();
+        matches!(self.reader.read(&mut [0; 1]), Ok(0)) || self.was_reset()
+    }
+
+    fn was_reset(&mut self) -> bool {
+        matches!(self.reader.read(&mut [0; 1]), Err(e) if e.kind() == io::ErrorKind::ConnectionReset)
+    }
+}
+
+/// A response with this status and JSON body, on a connection that stays open.
+pub fn json(status: u16, body: &str) -> String {
+    respond(status, &[("content-type", "application/json")], body)
+}
+
+/// A response with a length.
+pub fn respond(status: u16, headers: &[(&str, &str)], body: &str) -> String {
+    let headers: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    format!(
+        "HTTP/1.1 {status} Test\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The head of a stream that ends with its connection.
+pub const STREAM_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+
+/// One event of a stream: a chunk that adds this text.
+pub fn event(text: &str) -> String {
+    let text = Value::from(text);
+    format!(
+        "data: {{\"id\":\"c1\",\"model\":\"test/model\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{text}}}}}]}}\n\n"
+    )
+}
+
+/// The event that says why the answer ended.
+pub fn finish(reason: &str) -> String {
+    format!(
+        "data: {{\"id\":\"c1\",\"choices\":[{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"{reason}\"}}]}}\n\n"
+    )
+}
+
+pub const DONE: &str = "data: [DONE]\n\n";
