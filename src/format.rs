@@ -169,7 +169,7 @@ fn lint(path: &str, schema: &Value, faults: &mut Vec<String>) {
                 }
             }
             ("items" | "additionalProperties" | "not", schema) => {
-                lint(&format!("{path}.{keyword}"), schema, faults)
+                lint(&format!("{path}.{keyword}"), schema, faults);
             }
             _ => {}
         }

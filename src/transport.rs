@@ -419,7 +419,10 @@ impl Transport {
 
     /// What a failed read of a response's body means.
     pub(crate) fn read_failed(&self, cause: io::Error, stream: bool) -> Error {
-        if cause.get_ref().is_some_and(|inner| inner.is::<Expired>()) {
+        if cause
+            .get_ref()
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Expired>)
+        {
             return self.timed_out(false);
         }
         match ureq::Error::from(cause) {
