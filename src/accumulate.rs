@@ -54,6 +54,7 @@ impl Accumulator {
                 request_id: None,
                 client_request_id: None,
                 raw: None,
+                unrecorded: None,
             },
             halves: Vec::new(),
             several,

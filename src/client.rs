@@ -5,13 +5,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::{Ledger, Ticket};
+use crate::cassette::Slot;
 use crate::endpoint::{DEFAULT_BASE_URL, Endpoint};
 use crate::error::KeySource;
-use crate::transport::{self, Call, Settings, Transport};
-use crate::{ChatRequest, ChatStream, Completion, Error, IntoMessages, Model, Result, RetryPolicy};
+use crate::pace::Pace;
+use crate::transport::{self, Call, Response, Settings, Transport};
+use crate::{
+    Batch, Budget, Cassette, ChatRequest, ChatStream, Completion, Error, IntoMessages, Model,
+    Result, RetryPolicy, Spent,
+};
 
 const KEY_VARIABLE: &str = "AIMLAPI_API_KEY";
 const BASE_URL_VARIABLE: &str = "AIMLAPI_BASE_URL";
+const CASSETTE_VARIABLE: &str = "AIMLAPI_CASSETTE";
 
 /// A client of one server: its address, the key, the limits, and a pool of connections.
 ///
@@ -27,6 +34,11 @@ const BASE_URL_VARIABLE: &str = "AIMLAPI_BASE_URL";
 #[derive(Clone)]
 pub struct Client {
     transport: Arc<Transport>,
+    cassette: Option<Cassette>,
+    budget: Option<Budget>,
+    ledger: Ledger,
+    /// The server needs a key and there is none, which only a recorded answer makes up for.
+    lacks_key: bool,
 }
 
 impl Client {
@@ -46,15 +58,7 @@ impl Client {
     ///
     /// [`Input`](crate::ErrorKind::Input) if neither is set, or one of them cannot be right. The error says what to set.
     pub fn from_env() -> Result<Client> {
-        let mut builder = Client::builder();
-        if let Some(key) = variable(KEY_VARIABLE)? {
-            builder = builder.api_key(key);
-            builder.key_source = KeySource::Environment;
-        }
-        if let Some(url) = variable(BASE_URL_VARIABLE)? {
-            builder = builder.base_url(url);
-        }
-        builder.build()
+        Client::builder().build()
     }
 
     /// A client with everything as by default, to be changed.
@@ -74,6 +78,8 @@ impl Client {
             proxy: None,
             root_certificates: None,
             allow_plaintext_key: false,
+            cassette: None,
+            budget: None,
         }
     }
 
@@ -98,17 +104,94 @@ impl Client {
     /// answers with an error, [`Decode`](crate::ErrorKind::Decode) if it answers with what is no chat completion, and
     /// [`Interrupted`](crate::ErrorKind::Interrupted) if the answer breaks off.
     pub fn send(&self, request: &ChatRequest) -> Result<Completion> {
+        self.send_at(request, None)
+    }
+
+    /// Sends many requests at once and hands their answers over in the order of the requests. See [`Batch`].
+    pub fn send_all<I>(&self, requests: I) -> Batch<I::IntoIter>
+    where
+        I: IntoIterator<Item = ChatRequest>,
+        I::IntoIter: Send + 'static,
+    {
+        Batch::new(self.clone(), requests.into_iter())
+    }
+
+    /// Sends a request at a pace that others keep too.
+    pub(crate) fn send_at(&self, request: &ChatRequest, pace: Option<&Pace>) -> Result<Completion> {
+        let slot = self.slot(request)?;
+        let _turn = slot.as_ref().map(Slot::turn);
+        if let Some(recording) = slot.as_ref().map(Slot::find).transpose()?.flatten() {
+            return self.read(request, self.transport.replay(recording)?, None);
+        }
         let body = request.body(false)?;
+        let mut tickets = self.admit(false)?;
         let call = Call::Chat {
             body: &body,
             client_id: request.client_id(),
             stream: false,
         };
-        let (head, text) = self.transport.run(call)?.text(&self.transport)?;
-        let mut completion =
-            Completion::decode(head.status, text).map_err(|error| self.concluded(error, &head))?;
+        let answer = self.transport.run(call, pace).and_then(|response| {
+            tickets.begun(response.head.attempts);
+            self.read(request, response, slot.as_ref())
+        });
+        match &answer {
+            Ok(completion) => tickets.answered(completion),
+            Err(error) => {
+                tickets.failed(error);
+                keep_error(slot.as_ref(), error);
+            }
+        }
+        answer
+    }
+
+    /// Reads a response to its end, and records it.
+    fn read(
+        &self,
+        request: &ChatRequest,
+        response: Response,
+        slot: Option<&Slot>,
+    ) -> Result<Completion> {
+        if response.head.is_event_stream {
+            // A recorded stream, or a server that streams unasked.
+            let stream = ChatStream::new(
+                response,
+                Arc::clone(&self.transport),
+                request.asks_for_several(),
+            );
+            return stream.recorded_in(slot.cloned()).finish();
+        }
+        let (head, text) = response.text(&self.transport)?;
+        let decoded = Completion::decode(head.status, text);
+        let mut completion = decoded.map_err(|error| self.concluded(error, &head))?;
         completion.take_head(&head);
+        if let (Some(slot), Some(raw)) = (slot, &completion.raw) {
+            completion.unrecorded = slot.keep(&head, raw).err();
+        }
         Ok(completion)
+    }
+
+    /// Where the request is recorded, or is to be.
+    fn slot(&self, request: &ChatRequest) -> Result<Option<Slot>> {
+        self.cassette
+            .as_ref()
+            .map(|cassette| cassette.slot(request))
+            .transpose()
+    }
+
+    /// Lets a call go out, or says why not.
+    fn admit(&self, stream: bool) -> Result<Tickets> {
+        if self.lacks_key {
+            return Err(Error::no_key());
+        }
+        let budget = self
+            .budget
+            .as_ref()
+            .map(|budget| budget.admit(stream))
+            .transpose()?;
+        Ok(Tickets {
+            own: self.ledger.open(stream),
+            budget,
+        })
     }
 
     /// Sends a request and hands the answer over as it arrives.
@@ -129,18 +212,47 @@ impl Client {
     ///
     /// As [`send`](Client::send), as long as the answer has not begun. What fails later, the stream tells.
     pub fn stream(&self, request: &ChatRequest) -> Result<ChatStream> {
+        let slot = self.slot(request)?;
+        let several = request.asks_for_several();
+        if let Some(recording) = slot.as_ref().map(Slot::find).transpose()?.flatten() {
+            let response = self.transport.replay(recording)?;
+            return Ok(ChatStream::new(
+                response,
+                Arc::clone(&self.transport),
+                several,
+            ));
+        }
         let body = request.body(true)?;
+        let mut tickets = self.admit(true)?;
         let call = Call::Chat {
             body: &body,
             client_id: request.client_id(),
             stream: true,
         };
-        let response = self.transport.run(call)?;
-        Ok(ChatStream::new(
-            response,
-            Arc::clone(&self.transport),
-            request.asks_for_several(),
-        ))
+        match self.transport.run(call, None) {
+            Ok(response) => {
+                tickets.begun(response.head.attempts);
+                let stream = ChatStream::new(response, Arc::clone(&self.transport), several);
+                Ok(stream.recorded_in(slot).charged_to(tickets))
+            }
+            Err(error) => {
+                tickets.failed(&error);
+                keep_error(slot.as_ref(), &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// What the calls of this client and its clones have taken so far.
+    ///
+    /// ```no_run
+    /// # let client = aimlapi::Client::from_env()?;
+    /// let spent = client.spent();
+    /// println!("{} requests, ${:.4}, {} without a price", spent.requests, spent.usd, spent.unpriced);
+    /// # Ok::<(), aimlapi::Error>(())
+    /// ```
+    pub fn spent(&self) -> Spent {
+        self.ledger.spent()
     }
 
     /// The models that the server offers: `GET /models`, in the server's order.
@@ -152,7 +264,10 @@ impl Client {
     ///
     /// As [`send`](Client::send); [`Decode`](crate::ErrorKind::Decode) if the answer is no list of models.
     pub fn models(&self) -> Result<Vec<Model>> {
-        let (head, text) = self.transport.run(Call::Models)?.text(&self.transport)?;
+        let (head, text) = self
+            .transport
+            .run(Call::Models, None)?
+            .text(&self.transport)?;
         Model::decode(head.status, text).map_err(|error| self.concluded(error, &head))
     }
 
@@ -163,6 +278,45 @@ impl Client {
                 .with_request_id(head.id())
                 .with_attempts(head.attempts),
         )
+    }
+}
+
+/// Records an error that refuses the request for good, where the cassette wants it.
+fn keep_error(slot: Option<&Slot>, error: &Error) {
+    let (Some(slot), Some(status)) = (slot, error.status()) else {
+        return;
+    };
+    if slot.keeps_error(status) {
+        let id = error.request_id().map(str::to_owned);
+        let head = transport::Head::recorded(status, id, None, None);
+        if let Err(reason) = slot.keep(&head, error.body().unwrap_or_default()) {
+            log::warn!("the error was not recorded: {reason}");
+        }
+    }
+}
+
+/// A call in flight, in the books of its client and of its budget.
+pub(crate) struct Tickets {
+    own: Ticket,
+    budget: Option<Ticket>,
+}
+
+impl Tickets {
+    fn each(&mut self, book: impl Fn(&mut Ticket)) {
+        book(&mut self.own);
+        self.budget.iter_mut().for_each(book);
+    }
+
+    fn begun(&mut self, attempts: u32) {
+        self.each(|ticket| ticket.begun(attempts));
+    }
+
+    pub(crate) fn answered(&mut self, answer: &Completion) {
+        self.each(|ticket| ticket.answered(answer));
+    }
+
+    pub(crate) fn failed(&mut self, error: &Error) {
+        self.each(|ticket| ticket.failed(error));
     }
 }
 
@@ -224,11 +378,14 @@ pub struct ClientBuilder {
     proxy: Option<String>,
     root_certificates: Option<Vec<u8>>,
     allow_plaintext_key: bool,
+    cassette: Option<Cassette>,
+    budget: Option<Budget>,
 }
 
 impl ClientBuilder {
-    /// The key, sent as `Authorization: Bearer`. Default: none, which only another [`base_url`](Self::base_url) than
-    /// the default permits. An empty key is none.
+    /// The key, sent as `Authorization: Bearer`. An empty key is none. Default: if no [`base_url`](Self::base_url) is
+    /// given either, both are taken from the environment, as by [`Client::from_env`]; else none, so that a key never
+    /// goes to a server it was not meant for.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into()).filter(|key| !key.is_empty());
         self.key_source = if self.api_key.is_some() {
@@ -326,6 +483,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Answers from a directory of recorded answers, and records new ones. Default: none. The environment variable
+    /// `AIMLAPI_CASSETTE` overrides the cassette's mode.
+    pub fn cassette(mut self, cassette: Cassette) -> Self {
+        self.cassette = Some(cassette);
+        self
+    }
+
+    /// Limits what the client may spend. Default: no limit.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
     /// Makes the client. Nothing is sent.
     ///
     /// # Errors
@@ -333,14 +503,22 @@ impl ClientBuilder {
     /// [`Input`](crate::ErrorKind::Input) if a setting cannot be right: no key for the default base URL, a base URL
     /// that is none, a key or a header that HTTP cannot carry, a key that would travel unencrypted to another machine,
     /// a timeout of zero, `https://` without a TLS feature.
-    pub fn build(self) -> Result<Client> {
+    pub fn build(mut self) -> Result<Client> {
+        let guarded = self
+            .headers
+            .iter()
+            .any(|(name, _)| transport::is_secret(name));
+        if self.api_key.is_none() && self.base_url.is_none() && !guarded {
+            self = self.environment()?;
+        }
+        let cassette = match (self.cassette, variable(CASSETTE_VARIABLE)?) {
+            (Some(cassette), Some(mode)) => cassette.in_mode(&mode)?,
+            (cassette, _) => cassette,
+        };
         let endpoint = Endpoint::parse(self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
-        let has_secret = self.api_key.is_some()
-            || self
-                .headers
-                .iter()
-                .any(|(name, _)| transport::is_secret(name));
-        if !has_secret && self.base_url.is_none() {
+        let has_secret = self.api_key.is_some() || guarded;
+        let lacks_key = !has_secret && self.base_url.is_none();
+        if lacks_key && cassette.is_none() {
             return Err(Error::no_key());
         }
         if has_secret
@@ -367,7 +545,21 @@ impl ClientBuilder {
         })?;
         Ok(Client {
             transport: Arc::new(transport),
+            cassette,
+            budget: self.budget,
+            ledger: Ledger::default(),
+            lacks_key,
         })
+    }
+
+    /// With the key and the base URL of the environment.
+    fn environment(mut self) -> Result<ClientBuilder> {
+        self.api_key = variable(KEY_VARIABLE)?;
+        if self.api_key.is_some() {
+            self.key_source = KeySource::Environment;
+        }
+        self.base_url = variable(BASE_URL_VARIABLE)?;
+        Ok(self)
     }
 }
 

@@ -46,6 +46,7 @@ pub struct Completion {
     pub(crate) request_id: Option<String>,
     pub(crate) client_request_id: Option<String>,
     pub(crate) raw: Option<String>,
+    pub(crate) unrecorded: Option<String>,
 }
 
 impl Completion {
@@ -161,6 +162,12 @@ impl Completion {
     /// The JSON exactly as it came; `None` for a streamed answer.
     pub fn raw(&self) -> Option<&str> {
         self.raw.as_deref()
+    }
+
+    /// Why a [`Cassette`](crate::Cassette) could not record this answer, such as a full disk; `None` where it did, or
+    /// where there is no cassette.
+    pub fn unrecorded(&self) -> Option<&str> {
+        self.unrecorded.as_deref()
     }
 
     // Made only with at least one choice; into_message() takes self, so it never loses it.
@@ -553,6 +560,7 @@ impl Answer {
             request_id: None,
             client_request_id: None,
             raw,
+            unrecorded: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::{Error, Result};
 
 pub(crate) const DEFAULT_BASE_URL: &str = "https://api.aimlapi.com/v1";
 
-const CHAT: &str = "/chat/completions";
+pub(crate) const CHAT_PATH: &str = "/chat/completions";
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Endpoint {
@@ -84,7 +84,7 @@ impl Endpoint {
     }
 
     pub(crate) fn chat_url(&self) -> String {
-        format!("{}{CHAT}{}", self.base, self.query)
+        format!("{}{CHAT_PATH}{}", self.base, self.query)
     }
 
     pub(crate) fn models_url(&self) -> String {
@@ -180,7 +180,7 @@ fn check_authority(authority: &str) -> Result<()> {
 fn base_path(path: &str) -> String {
     let mut path = path.trim_end_matches('/');
     // The full address is taken at its word, also where no /v1 is in it.
-    let full = path.strip_suffix(CHAT);
+    let full = path.strip_suffix(CHAT_PATH);
     path = full.unwrap_or(path).trim_end_matches('/');
     if path.is_empty() && full.is_none() {
         return "/v1".to_owned();

@@ -5,8 +5,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use crate::Completion;
 use crate::refusal::{Refusal, one_line};
+use crate::{Completion, Spent};
 
 /// A failed call: what failed, what was said about it, and what to do.
 ///
@@ -269,7 +269,7 @@ impl Error {
         }))
     }
 
-    fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Error {
+    pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Error {
         self.0.hint = Some(hint.into());
         self
     }
@@ -286,19 +286,20 @@ impl Error {
 
     pub(crate) fn no_key() -> Error {
         Error::input("no API key: set the environment variable AIMLAPI_API_KEY, or give one to Client::new")
-            .hint("keys are made at https://aimlapi.com/app/keys; a server of your own needs none: set AIMLAPI_BASE_URL")
+            .with_hint("keys are made at https://aimlapi.com/app/keys; a server of your own needs none: set AIMLAPI_BASE_URL")
     }
 
     pub(crate) fn plaintext_key(host: &str) -> Error {
-        Error::input(format!("the API key would travel to {host} unencrypted"))
-            .hint("use an https:// base URL, or allow_plaintext_key() if that network is trusted")
+        Error::input(format!("the API key would travel to {host} unencrypted")).with_hint(
+            "use an https:// base URL, or allow_plaintext_key() if that network is trusted",
+        )
     }
 
     pub(crate) fn no_tls(host: &str) -> Error {
         Error::input(format!(
             "https://{host} cannot be reached: this build of aimlapi has no TLS"
         ))
-        .hint("enable its feature `rustls` or `native-tls`; without one only http:// works")
+        .with_hint("enable its feature `rustls` or `native-tls`; without one only http:// works")
     }
 
     /// A connection to `authority` (host and port) that was not made, so that nothing was sent.
@@ -328,7 +329,7 @@ impl Error {
     }
 
     pub(crate) fn tls(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        Error::connection(format!("no secure connection to {authority}"), cause).hint(
+        Error::connection(format!("no secure connection to {authority}"), cause).with_hint(
             "a private certificate authority needs root_certificates_pem() or the feature `platform-verifier`; \
              a server without TLS needs http://",
         )
@@ -339,7 +340,7 @@ impl Error {
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Error {
         Error::connection(format!("the proxy did not connect to {authority}"), cause)
-            .hint("it comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY names exceptions")
+            .with_hint("it comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY names exceptions")
     }
 
     /// A connection that was lost after the request went out and before a response came.
@@ -353,7 +354,9 @@ impl Error {
             cause,
         );
         if late {
-            error.hint("the request may have been answered and billed, so it was not sent again")
+            error.with_hint(
+                "the request may have been answered and billed, so it was not sent again",
+            )
         } else {
             error
         }
@@ -361,7 +364,7 @@ impl Error {
 
     /// `during` says what was waited for: `no connection to localhost:80`.
     pub(crate) fn timeout(during: &str, limit: Duration, setting: &'static str) -> Error {
-        Error::new(ErrorKind::Timeout, format!("{during} within {limit:?}")).hint(setting)
+        Error::new(ErrorKind::Timeout, format!("{during} within {limit:?}")).with_hint(setting)
     }
 
     /// Like [`Error::timeout`], and nothing had been sent yet.
@@ -388,7 +391,7 @@ impl Error {
         error.0.said = cause.to_string();
         error
             .caused_by(cause)
-            .hint("is it an https:// server addressed with http://, or no HTTP server at all?")
+            .with_hint("is it an https:// server addressed with http://, or no HTTP server at all?")
     }
 
     /// A response with a status other than 2xx.
@@ -488,13 +491,46 @@ impl Error {
         Error::new(ErrorKind::Interrupted, what)
     }
 
+    /// `limit` names the limit, such as `100 requests`.
+    pub(crate) fn budget(limit: &str, spent: &Spent) -> Error {
+        let Spent {
+            requests,
+            prompt_tokens,
+            completion_tokens,
+            usd,
+            unpriced,
+            ..
+        } = spent;
+        let tokens = prompt_tokens.saturating_add(*completion_tokens);
+        Error::new(ErrorKind::Budget, format!("the budget of {limit} is used up"))
+            .with_hint(format!("spent: {requests} requests, {tokens} tokens, ${usd}, {unpriced} requests of unknown price"))
+    }
+
+    pub(crate) fn cassette(what: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Cassette, what)
+    }
+
     /// An answer longer than `limit` bytes.
     pub(crate) fn too_large(limit: u64, what: &str) -> Error {
         Error::new(
             ErrorKind::Decode,
             format!("{what} is longer than {limit} bytes"),
         )
-        .hint("the limit is max_response_bytes()")
+        .with_hint("the limit is max_response_bytes()")
+    }
+
+    /// Whether the key or the account is the trouble, so that every other request would meet it too.
+    pub(crate) fn is_of_account(&self) -> bool {
+        let said = self.0.said.to_lowercase();
+        match self.0.status {
+            Some(401 | 402) => true,
+            // Also the answer to a request that a moderator does not like.
+            Some(403) => ["credit", "balance", "billing", "quota", "limit", "key"]
+                .iter()
+                .any(|word| said.contains(word)),
+            Some(429) => !self.0.retryable,
+            _ => false,
+        }
     }
 
     pub(crate) fn with_status(mut self, status: u16) -> Error {

@@ -6,6 +6,10 @@
 use std::sync::{Mutex, PoisonError};
 
 mod accumulate;
+mod batch;
+mod batch_file;
+mod budget;
+mod cassette;
 mod client;
 mod completion;
 mod content;
@@ -14,6 +18,7 @@ mod error;
 mod format;
 mod message;
 mod model;
+mod pace;
 mod reasoning;
 mod refusal;
 mod request;
@@ -21,10 +26,15 @@ mod retry;
 mod search;
 mod sse;
 mod stream;
+pub mod testing;
 mod tool;
 mod transport;
 mod wire;
 
+pub use crate::batch::{Batch, Progress};
+pub use crate::batch_file::BatchResults;
+pub use crate::budget::{Budget, Spent};
+pub use crate::cassette::Cassette;
 pub use crate::client::{Client, ClientBuilder};
 pub use crate::completion::{Choice, Completion, FinishReason, Logprobs, TokenLogprob, Usage};
 pub use crate::content::{Content, ContentPart};

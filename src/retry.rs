@@ -77,6 +77,12 @@ impl RetryPolicy {
         self
     }
 
+    /// Without the limit to the number of retries, unless there are none at all.
+    pub(crate) fn unless_none(self) -> RetryPolicy {
+        let retries = if self.max_retries == 0 { 0 } else { u32::MAX };
+        self.max_retries(retries)
+    }
+
     /// The pause before the next attempt after `failed` ones, or `None` to give up.
     ///
     /// `asked` is what the server wants to be waited for, `left` the time to the deadline, `dice` random in `0.0..1.0`.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::accumulate::{Accumulator, Said, TooMany, decode};
+use crate::cassette::Slot;
+use crate::client::Tickets;
 use crate::refusal;
 use crate::sse::{Event, Events, Failure};
 use crate::transport::{BodyStream, Head, Response, Transport};
@@ -43,6 +45,9 @@ pub struct ChatStream {
     failed: bool,
     head: Head,
     transport: Arc<Transport>,
+    /// Where the answer is to be recorded, and its events so far.
+    recording: Option<(Slot, Vec<String>)>,
+    tickets: Option<Tickets>,
 }
 
 /// One event of a stream. Most hold a few words of the answer; some hold none, such as the last one, with the usage.
@@ -94,7 +99,21 @@ impl ChatStream {
             failed: false,
             head,
             transport,
+            recording: None,
+            tickets: None,
         }
+    }
+
+    /// Records the answer once it is complete.
+    pub(crate) fn recorded_in(mut self, slot: Option<Slot>) -> ChatStream {
+        self.recording = slot.map(|slot| (slot, Vec::new()));
+        self
+    }
+
+    /// Books what the answer takes.
+    pub(crate) fn charged_to(mut self, tickets: Tickets) -> ChatStream {
+        self.tickets = Some(tickets);
+        self
     }
 
     /// Reads the stream to its end and returns the answer, whole.
@@ -197,13 +216,31 @@ impl ChatStream {
                 }
             };
             match step {
-                Step::Chunk(chunk) => return Ok(Some(chunk)),
+                Step::Chunk(chunk) => {
+                    if let Some((_, events)) = &mut self.recording {
+                        events.push(chunk.raw.clone());
+                    }
+                    return Ok(Some(chunk));
+                }
                 Step::Nothing => {}
-                // At once: a server may hold the connection open for long.
-                Step::End => self.events = None,
+                Step::End => self.complete(),
             }
         }
         Ok(None)
+    }
+
+    /// The server has said that the answer is whole.
+    fn complete(&mut self) {
+        // At once: a server may hold the connection open for long.
+        self.events = None;
+        self.answer.flush_all();
+        let completion = self.answer.completion_mut();
+        if let Some(mut tickets) = self.tickets.take() {
+            tickets.answered(completion);
+        }
+        if let Some((slot, events)) = self.recording.take() {
+            completion.unrecorded = slot.keep_events(&self.head, &events).err();
+        }
     }
 
     /// What the end of the input means, after what it left open.
@@ -240,6 +277,12 @@ impl ChatStream {
             usage: completion.usage().copied(),
         };
         let raw = completion.raw().unwrap_or_default().to_owned();
+        if let Some(mut tickets) = self.tickets.take() {
+            tickets.answered(&completion);
+        }
+        if let Some((slot, _)) = self.recording.take() {
+            completion.unrecorded = slot.keep(&self.head, &raw).err();
+        }
         self.whole = Some(completion);
         Ok(Chunk { raw, said })
     }
@@ -260,7 +303,11 @@ impl ChatStream {
             Some(partial) => error.with_partial(Some(partial.clone())),
             None => error,
         };
-        self.transport.redact(error)
+        let error = self.transport.redact(error);
+        if let Some(mut tickets) = self.tickets.take() {
+            tickets.failed(&error);
+        }
+        error
     }
 }
 

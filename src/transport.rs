@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy};
 
-use crate::endpoint::Endpoint;
+use crate::cassette::Recording;
+use crate::endpoint::{CHAT_PATH, Endpoint};
 use crate::error::{KeySource, Refused};
+use crate::pace::Pace;
 use crate::retry::{self, Again};
 use crate::{Error, Result, RetryPolicy};
 
@@ -82,7 +84,7 @@ impl Call<'_> {
 
     fn path(self) -> &'static str {
         match self {
-            Call::Chat { .. } => "/chat/completions",
+            Call::Chat { .. } => CHAT_PATH,
             Call::Models => "/models",
         }
     }
@@ -97,7 +99,7 @@ pub(crate) struct Head {
     pub(crate) client_request_id: Option<String>,
     pub(crate) usd_spent: Option<f64>,
     pub(crate) is_event_stream: bool,
-    /// How often the request was sent.
+    /// How often the request was sent; 0 for a recorded answer.
     pub(crate) attempts: u32,
 }
 
@@ -105,6 +107,28 @@ impl Head {
     /// The id to quote to the provider's support.
     pub(crate) fn id(&self) -> Option<&str> {
         self.inference_id.as_deref().or(self.request_id.as_deref())
+    }
+
+    pub(crate) fn recorded(
+        status: u16,
+        request_id: Option<String>,
+        client_request_id: Option<String>,
+        usd_spent: Option<f64>,
+    ) -> Head {
+        Head {
+            status,
+            request_id,
+            client_request_id,
+            usd_spent,
+            ..Head::default()
+        }
+    }
+
+    pub(crate) fn of_stream(self) -> Head {
+        Head {
+            is_event_stream: true,
+            ..self
+        }
     }
 
     fn of(response: &RawResponse, attempts: u32) -> Head {
@@ -134,8 +158,14 @@ impl Head {
 /// A response with a 2xx status whose body is still to be read.
 pub(crate) struct Response {
     pub(crate) head: Head,
-    body: Body,
+    source: Source,
     deadline: Instant,
+}
+
+/// Where a body comes from.
+enum Source {
+    Network(BodyReader<'static>),
+    Recording(io::Cursor<Vec<u8>>),
 }
 
 pub(crate) struct Transport {
@@ -186,11 +216,36 @@ impl Transport {
         error.redacted(&self.secrets)
     }
 
+    /// A recorded response, or the error that was recorded.
+    pub(crate) fn replay(&self, recording: Recording) -> Result<Response> {
+        let Recording { head, body } = recording;
+        if (200..300).contains(&head.status) {
+            return Ok(Response {
+                head,
+                source: Source::Recording(io::Cursor::new(body)),
+                deadline: Instant::now() + self.settings.timeout,
+            });
+        }
+        Err(self.redact(Error::refused(Refused {
+            status: head.status,
+            body: String::from_utf8_lossy(&body).into_owned(),
+            url: &self.settings.endpoint.shown(CHAT_PATH),
+            key: self.settings.key_source,
+            inference_id: None,
+            request_id: head.request_id.as_deref(),
+            retry_after: None,
+            location: None,
+        })))
+    }
+
     /// Sends until there is a response with a 2xx status, or a reason to stop.
-    pub(crate) fn run(&self, call: Call<'_>) -> Result<Response> {
+    ///
+    /// Calls at one `pace` wait together when one of them is told to slow down. Being told so is then no failure: it
+    /// is not counted against the policy's retries, and only the deadline bounds it.
+    pub(crate) fn run(&self, call: Call<'_>, pace: Option<&Pace>) -> Result<Response> {
         let authority = self.settings.endpoint.authority();
         let deadline = Instant::now() + self.settings.timeout;
-        let (mut attempts, mut fresh) = (0_u32, false);
+        let (mut attempts, mut failures, mut fresh) = (0_u32, 0_u32, false);
         loop {
             attempts = attempts.saturating_add(1);
             let started = Instant::now();
@@ -203,7 +258,7 @@ impl Transport {
                     if response.status().is_success() {
                         return Ok(Response {
                             head,
-                            body: response.into_body(),
+                            source: Source::Network(response.into_body().into_reader()),
                             deadline,
                         });
                     }
@@ -213,11 +268,31 @@ impl Transport {
             };
             let error = self.redact(error.with_attempts(attempts));
             let left = deadline.saturating_duration_since(Instant::now());
-            let Some(pause) = self.settings.retry.pause(attempts, again, left, dice()) else {
+            let policy = self.settings.retry;
+            let slow_down = error.status() == Some(429) && again != Again::Never;
+            let pause = if slow_down && pace.is_some() {
+                policy
+                    .unless_none()
+                    .pause(attempts - failures, again, left, dice())
+            } else {
+                failures += 1;
+                policy.pause(failures, again, left, dice())
+            };
+            let Some(pause) = pause else {
                 return Err(error);
             };
             log::warn!("attempt {attempts} failed, the next one follows in {pause:?}: {error}");
-            std::thread::sleep(pause);
+            match pace {
+                None => std::thread::sleep(pause),
+                Some(pace) => {
+                    if slow_down {
+                        pace.slow_down(pause);
+                    }
+                    if !pace.wait(pause) {
+                        return Err(error);
+                    }
+                }
+            }
             fresh = again == Again::AtOnce;
         }
     }
@@ -303,7 +378,7 @@ impl Transport {
         let (should, location) = (text("x-should-retry"), text("location"));
         let mut body = Vec::new();
         let reader = BodyStream {
-            reader: response.into_body().into_reader(),
+            source: Source::Network(response.into_body().into_reader()),
             until: Some(deadline),
             deadline,
         };
@@ -454,7 +529,7 @@ impl Response {
         (
             self.head,
             BodyStream {
-                reader: self.body.into_reader(),
+                source: self.source,
                 until: None,
                 deadline: self.deadline,
             },
@@ -486,7 +561,7 @@ impl Transport {
 
 /// A response's body as it arrives. Dropping it closes the connection, unless it was read to its end.
 pub(crate) struct BodyStream {
-    reader: BodyReader<'static>,
+    source: Source,
     /// The end in time, which a trickle of bytes cannot put off. A stream has none.
     until: Option<Instant>,
     deadline: Instant,
@@ -497,7 +572,10 @@ impl Read for BodyStream {
         if self.until.is_some_and(|until| Instant::now() >= until) {
             return Err(io::Error::other(Expired));
         }
-        self.reader.read(buffer)
+        match &mut self.source {
+            Source::Network(reader) => reader.read(buffer),
+            Source::Recording(bytes) => bytes.read(buffer),
+        }
     }
 }
 
