@@ -2,17 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use crate::completion::{Answer, AnswerChoice, UsageWire, take_citations};
+use crate::completion::{citations, index};
 use crate::content::ContentPart;
-use crate::message::{Answered, reasoning_text};
-use crate::wire::{self, Object};
-use crate::{Choice, Completion, Content, FinishReason, Message, Role, ToolCall, Usage};
+use crate::json::Node;
+use crate::message::{is_sent_back, reasoning_text};
+use crate::{Choice, Completion, Content, FinishReason, Logprobs, Message, Role, ToolCall, Usage};
 
 /// More choices or tool calls than this are an attack and no answer.
 const MOST: usize = 1024;
-
-/// Stands for half of a surrogate pair, before its four digits. A noncharacter: text never holds it.
-const MARK: char = '\u{fdd0}';
 
 #[derive(Debug)]
 pub(crate) struct Accumulator {
@@ -43,19 +40,7 @@ impl Accumulator {
     /// comes speaks, whatever its index.
     pub(crate) fn new(several: bool) -> Accumulator {
         Accumulator {
-            completion: Completion {
-                id: String::new(),
-                model: String::new(),
-                created: 0,
-                choices: Vec::new(),
-                usage: None,
-                usd_spent: None,
-                citations: Vec::new(),
-                request_id: None,
-                client_request_id: None,
-                raw: None,
-                unrecorded: None,
-            },
+            completion: Completion::empty(),
             halves: Vec::new(),
             several,
             spokesman: several.then_some(0),
@@ -100,86 +85,51 @@ impl Accumulator {
     }
 
     /// Adds one event.
-    pub(crate) fn add(&mut self, answer: Answer) -> Result<Said, TooMany> {
-        let (usd_spent, citations) = (answer.usd_spent(), answer.citations());
-        let Answer {
-            id,
-            model,
-            created,
-            choices,
-            usage,
-            ..
-        } = answer;
-        let whole = &mut self.completion;
-        keep_first(&mut whole.id, id.0);
-        keep_first(&mut whole.model, model.0);
-        if whole.created == 0 {
-            whole.created = created.0.unwrap_or_default();
-        }
-        whole.usd_spent = usd_spent.or(whole.usd_spent);
-        if !citations.is_empty() {
-            whole.citations = citations;
-        }
-        let mut said = Said {
-            usage: usage.0.as_ref().map(UsageWire::usage),
-            ..Said::default()
-        };
-        // An empty usage does not undo a real one.
-        if said
-            .usage
-            .is_some_and(|usage| whole.usage.is_none() || usage != Usage::default())
-        {
-            whole.usage = said.usage;
-        }
-        for (place, choice) in (0..).zip(choices.0) {
-            self.add_choice(place, choice, &mut said)?;
+    pub(crate) fn add(&mut self, root: Node<'_>) -> Result<Said, TooMany> {
+        let mut said = Said::default();
+        for (name, value) in root.members() {
+            if name == "choices" {
+                for (place, choice) in (0..).zip(value.items().filter(|node| node.is_object())) {
+                    self.add_choice(place, choice, &mut said)?;
+                }
+            } else {
+                self.completion.read_member(&name, value);
+                if name == "usage" {
+                    said.usage = Usage::read(value);
+                }
+            }
         }
         Ok(said)
     }
 
-    fn add_choice(
-        &mut self,
-        place: u32,
-        choice: AnswerChoice,
-        said: &mut Said,
-    ) -> Result<(), TooMany> {
-        let index = choice
-            .index
-            .0
-            .and_then(|index| index.try_into().ok())
-            .unwrap_or(place);
-        let at = self.slot(index)?;
-        let (Some(slot), Some(halves)) =
+    fn add_choice(&mut self, place: u32, node: Node<'_>, said: &mut Said) -> Result<(), TooMany> {
+        let number = node.get("index").and_then(index).unwrap_or(place);
+        let at = self.slot(number)?;
+        let (Some(choice), Some(halves)) =
             (self.completion.choices.get_mut(at), self.halves.get_mut(at))
         else {
             return Ok(());
         };
-        let speaks = *self.spokesman.get_or_insert(index) == index;
-        if let Some(Answered(mut delta)) = choice.delta.0.or(choice.message.0) {
-            join_halves(&mut delta, halves);
+        let speaks = *self.spokesman.get_or_insert(number) == number;
+        // Some repeat the whole message beside the delta, or send it in its place.
+        if let Some(delta) = node.get("delta").or_else(|| node.get("message")) {
+            let mut mine = Said::default();
+            add_delta(choice, halves, delta, &mut mine)?;
             if speaks {
-                said.text.push_str(delta.text());
-                said.reasoning
-                    .push_str(delta.reasoning().unwrap_or_default());
+                said.text.push_str(&mine.text);
+                said.reasoning.push_str(&mine.reasoning);
             }
-            slot.citations.extend(take_citations(&mut delta));
-            add_message(&mut slot.message, delta)?;
         }
-        if let Some(more) = choice.logprobs.0 {
-            let logprobs = slot.logprobs.get_or_insert_with(Default::default);
+        if let Some(more) = node.get("logprobs").and_then(Logprobs::read) {
+            let logprobs = choice.logprobs.get_or_insert_default();
             logprobs.content.extend(more.content);
             logprobs.refusal.extend(more.refusal);
         }
-        let finish = choice
-            .finish_reason
-            .0
-            .as_deref()
-            .and_then(FinishReason::read);
-        if let Some(reason) = finish {
+        if let Some(reason) = node.get("finish_reason").and_then(FinishReason::read) {
             if speaks {
                 said.finish_reason = Some(reason.clone());
             }
-            slot.finish_reason = Some(reason);
+            choice.finish_reason = Some(reason);
             let lost = self.flush(at);
             if speaks {
                 said.text.push_str(&lost);
@@ -223,168 +173,139 @@ impl Accumulator {
             return lost;
         };
         for (field, _) in halves.drain(..) {
-            let mut delta = Message::empty(Role::Assistant);
             if field == "content" {
-                lost.push('\u{fffd}');
-                delta.content = Some("\u{fffd}".into());
-            } else {
-                delta.fields.insert(field, "\u{fffd}".into());
+                lost.push(char::REPLACEMENT_CHARACTER);
+                add_content(
+                    &mut choice.message,
+                    Content::from(char::REPLACEMENT_CHARACTER.to_string()),
+                );
+            } else if let Some(Value::String(text)) = choice.message.fields.get_mut(&field) {
+                text.push(char::REPLACEMENT_CHARACTER);
             }
-            // Adds no call, so there cannot be too many.
-            let _ = add_message(&mut choice.message, delta);
         }
         lost
     }
 }
 
-/// Reads one event. Half of a surrogate pair, which no JSON reader takes, is marked for [`join_halves`].
-pub(crate) fn decode(text: &str) -> Result<Answer, serde_json::Error> {
-    let strict = match serde_json::from_str::<Object<Answer>>(text) {
-        Ok(Object(Some(answer))) => return Ok(answer),
-        Ok(Object(None)) => return wire::decode(text),
-        Err(error) => error,
-    };
-    // Text that holds the mark already cannot have its halves joined.
-    let unmarked = !text.contains(MARK) && !text.to_ascii_lowercase().contains("\\ufdd0");
-    let marked = wire::replace_lone_surrogates(text, |out, digits| {
-        if unmarked {
-            out.push(MARK);
-            out.push_str(digits);
-        } else {
-            out.push_str("\\ufffd");
-        }
-    });
-    wire::decode(&marked).map_err(|_| strict)
-}
-
-/// Resolves the marks in a delta's texts, with the halves that earlier ones left.
-fn join_halves(delta: &mut Message, halves: &mut Vec<(String, u16)>) {
-    if let Some(Content::Text(text)) = &mut delta.content {
-        join("content", text, halves);
-    }
-    for (name, value) in &mut delta.fields {
-        if let Value::String(text) = value {
-            join(name, text, halves);
-        }
-    }
-    for call in &mut delta.tool_calls {
-        // Arguments are JSON, whose own escapes carry what lies outside of ASCII; a half in them is beyond repair.
-        join("", &mut call.arguments, &mut Vec::new());
-    }
-}
-
-fn join(field: &str, text: &mut String, halves: &mut Vec<(String, u16)>) {
-    let waiting = halves.iter().position(|(name, _)| name == field);
-    if text.is_empty() || (waiting.is_none() && !text.contains(MARK)) {
-        return;
-    }
-    let mut high = waiting.map(|at| halves.swap_remove(at).1);
-    let mut out = String::new();
-    let mut pieces = text.split(MARK);
-    push(&mut out, pieces.next().unwrap_or_default(), &mut high);
-    for piece in pieces {
-        let (digits, rest) = piece.split_at_checked(4).unwrap_or((piece, ""));
-        let half = u16::from_str_radix(digits, 16).unwrap_or_default();
-        let pair = high
-            .take()
-            .map(|high| char::decode_utf16([high, half]).next());
-        match pair {
-            Some(Some(Ok(joined))) => out.push(joined),
-            other => {
-                out.extend(other.map(|_| '\u{fffd}'));
-                if (0xD800..0xDC00).contains(&half) {
-                    high = Some(half);
-                } else {
-                    out.push('\u{fffd}');
+fn add_delta(
+    choice: &mut Choice,
+    halves: &mut Vec<(String, u16)>,
+    delta: Node<'_>,
+    said: &mut Said,
+) -> Result<(), TooMany> {
+    let message = &mut choice.message;
+    let (mut reasoning, mut reasoning_content, mut details) =
+        (String::new(), String::new(), String::new());
+    for (name, value) in delta.members() {
+        match &*name {
+            "role" => {
+                if let Some(role) = value.str().filter(|role| !role.is_empty()) {
+                    message.role = Role::from(&*role);
                 }
             }
-        }
-        push(&mut out, rest, &mut high);
-    }
-    halves.extend(high.map(|high| (field.to_owned(), high)));
-    *text = out;
-}
-
-/// Text after a high half means that its low half will not come.
-fn push(out: &mut String, text: &str, high: &mut Option<u16>) {
-    if !text.is_empty() {
-        out.extend(high.take().map(|_| '\u{fffd}'));
-        out.push_str(text);
-    }
-}
-
-fn keep_first(kept: &mut String, new: Option<String>) {
-    if kept.is_empty() {
-        *kept = new.unwrap_or_default();
-    }
-}
-
-fn add_message(whole: &mut Message, delta: Message) -> Result<(), TooMany> {
-    if delta.role != Role::Assistant {
-        whole.role = delta.role;
-    }
-    if let Some(content) = delta.content {
-        add_content(whole, content);
-    }
-    for call in delta.tool_calls {
-        add_call(&mut whole.tool_calls, call)?;
-    }
-    for (name, value) in delta.fields {
-        match (whole.fields.get_mut(&name), value) {
-            (Some(Value::String(text)), Value::String(more)) => text.push_str(&more),
-            (Some(Value::Array(list)), Value::Array(more)) if name == "reasoning_details" => {
-                for detail in more {
-                    whole
-                        .joined_reasoning
-                        .push_str(reasoning_text(&detail).unwrap_or_default());
-                    add_detail(list, detail);
+            "content" if value.is_array() => {
+                if let Some(parts @ Content::Parts(_)) = Content::read(value) {
+                    add_parts(message, parts, said);
                 }
             }
-            (Some(Value::Object(old)), Value::Object(new)) => old.extend(new),
-            (_, value) => {
-                if let ("reasoning_details", Value::Array(list)) = (name.as_str(), &value) {
-                    whole
-                        .joined_reasoning
-                        .extend(list.iter().filter_map(reasoning_text));
+            "content" if value.str().is_some() => {
+                append("content", value, halves, &mut said.text);
+                add_content(message, Content::Text(said.text.clone()));
+            }
+            "tool_calls" => {
+                for call in value.items().filter_map(ToolCall::read) {
+                    add_call(&mut message.tool_calls, call)?;
                 }
-                whole.fields.insert(name, value);
+            }
+            "annotations" => choice.citations.extend(citations(value)),
+            field if !is_sent_back(field) => {}
+            field if value.str().is_some() => {
+                let mut more = String::new();
+                append(field, value, halves, &mut more);
+                match message.fields.get_mut(field) {
+                    Some(Value::String(text)) => text.push_str(&more),
+                    _ => drop(
+                        message
+                            .fields
+                            .insert(field.to_owned(), Value::String(more.clone())),
+                    ),
+                }
+                match field {
+                    "reasoning" => reasoning = more,
+                    "reasoning_content" => reasoning_content = more,
+                    _ => {}
+                }
+            }
+            field => {
+                let Some(value) = value.value() else { continue };
+                if let ("reasoning_details", Value::Array(list)) = (field, &value) {
+                    details.extend(list.iter().filter_map(reasoning_text));
+                }
+                add_field(message, field, value);
             }
         }
     }
+    message.joined_reasoning.push_str(&details);
+    let told = [reasoning_content, reasoning, details]
+        .into_iter()
+        .find(|text| !text.is_empty());
+    said.reasoning.push_str(&told.unwrap_or_default());
     Ok(())
 }
 
-fn add_content(whole: &mut Message, more: Content) {
-    match (&mut whole.content, more) {
+/// Appends a string, joined with the half of a surrogate pair that an earlier one of the same field left.
+fn append(field: &str, value: Node<'_>, halves: &mut Vec<(String, u16)>, out: &mut String) {
+    let waiting = halves.iter().position(|(name, _)| name == field);
+    let mut half = waiting.map(|at| halves.swap_remove(at).1);
+    value.append_to(&mut half, out);
+    halves.extend(half.map(|half| (field.to_owned(), half)));
+}
+
+fn add_field(message: &mut Message, name: &str, value: Value) {
+    match (message.fields.get_mut(name), value) {
+        (Some(Value::Array(list)), Value::Array(more)) => {
+            for detail in more {
+                add_detail(list, detail);
+            }
+        }
+        (Some(Value::Object(old)), Value::Object(new)) => old.extend(new),
+        (_, value) => drop(message.fields.insert(name.to_owned(), value)),
+    }
+}
+
+fn add_content(message: &mut Message, more: Content) {
+    match (&mut message.content, more) {
         (Some(Content::Text(text)), Content::Text(more)) => text.push_str(&more),
         (none @ None, Content::Text(more)) => *none = Some(Content::Text(more)),
-        (content, more) => {
-            // Parts, as Mistral streams them: what came as text becomes a part too.
-            let mut parts = match content.take() {
-                Some(Content::Text(text)) if text.is_empty() => Vec::new(),
-                Some(Content::Text(text)) => {
-                    whole.joined_text.push_str(&text);
-                    vec![ContentPart::text(text)]
-                }
-                Some(parts) => parts.into_parts(),
-                None => Vec::new(),
-            };
-            for part in more.into_parts() {
-                whole
-                    .joined_text
-                    .push_str(part.as_text().unwrap_or_default());
-                whole
-                    .joined_reasoning
-                    .push_str(&part.thinking().unwrap_or_default());
-                if part.as_text() != Some("")
-                    && !parts.last_mut().is_some_and(|last| last.append(&part))
-                {
-                    parts.push(part);
-                }
-            }
-            *content = Some(Content::Parts(parts));
+        (_, more) => add_parts(message, more, &mut Said::default()),
+    }
+}
+
+/// Adds parts, as Mistral streams them. What came as text becomes a part too.
+fn add_parts(message: &mut Message, more: Content, said: &mut Said) {
+    let mut parts = match message.content.take() {
+        Some(Content::Text(text)) if text.is_empty() => Vec::new(),
+        Some(Content::Text(text)) => {
+            message.joined_text.push_str(&text);
+            vec![ContentPart::text(text)]
+        }
+        Some(Content::Parts(parts)) => parts,
+        None => Vec::new(),
+    };
+    for part in more.into_parts() {
+        let (text, thought) = (
+            part.as_text().unwrap_or_default(),
+            part.thinking().unwrap_or_default(),
+        );
+        message.joined_text.push_str(text);
+        message.joined_reasoning.push_str(&thought);
+        said.text.push_str(text);
+        said.reasoning.push_str(&thought);
+        if part.as_text() != Some("") && !parts.last_mut().is_some_and(|last| last.append(&part)) {
+            parts.push(part);
         }
     }
+    message.content = Some(Content::Parts(parts));
 }
 
 /// Pieces of one detail have the same `index` and `type`.

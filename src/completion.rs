@@ -5,13 +5,13 @@ use std::fmt;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
-use crate::message::Answered;
+use crate::json::{self, Broken, Json, Node};
+use crate::message::is_sent_back;
 use crate::refusal;
 use crate::transport::Head;
-use crate::wire::{self, Any, Count, Float, List, Object, Text};
 use crate::{Error, Message, Result, Role, ToolCall};
 
 /// A model's answer, whole: at least one choice, in the order of their indices.
@@ -183,34 +183,126 @@ impl Completion {
         self.usd_spent = self.usd_spent.or(head.usd_spent);
     }
 
-    /// Reads a 2xx response's body.
+    /// Reads the body of a response with a 2xx status.
     pub(crate) fn decode(status: u16, body: String) -> Result<Completion> {
-        let answer: Answer = match wire::decode(&body) {
-            Ok(answer) => answer,
-            Err(e) => return Err(undecodable(status, body, e)),
+        let json = match Json::read(&body) {
+            Ok(json) => json,
+            Err(cause) => return Err(undecodable(status, body, cause)),
         };
-        if answer.choices.0.is_empty() {
-            let value = serde_json::from_str(&body).unwrap_or(Value::Null);
-            if refusal::is_error(&value) {
-                return Err(Error::reported(status, &body));
+        let root = json.root();
+        let completion = Completion::read(root);
+        if completion.choices.is_empty() {
+            let is_error = root.value().is_some_and(|value| refusal::is_error(&value));
+            return Err(if is_error {
+                Error::reported(status, &body)
+            } else {
+                Error::no_answer(status, body, "JSON that holds no answer")
+            });
+        }
+        if says_it_failed(root) {
+            return Err(Error::reported(status, &body).with_partial(Some(completion)));
+        }
+        Ok(Completion {
+            raw: Some(body),
+            ..completion
+        })
+    }
+
+    /// What a whole answer says, perhaps without a choice.
+    fn read(root: Node<'_>) -> Completion {
+        let mut completion = Completion::empty();
+        for (name, value) in root.members() {
+            completion.read_member(&name, value);
+            if name == "choices" {
+                completion.read_choices(value);
             }
-            return Err(Error::no_answer(status, body, "JSON that holds no answer"));
         }
-        if answer.failed() {
-            return Err(
-                Error::reported(status, &body).with_partial(Some(answer.into_completion(None)))
-            );
+        completion
+    }
+
+    pub(crate) fn empty() -> Completion {
+        Completion {
+            id: String::new(),
+            model: String::new(),
+            created: 0,
+            choices: Vec::new(),
+            usage: None,
+            usd_spent: None,
+            citations: Vec::new(),
+            request_id: None,
+            client_request_id: None,
+            raw: None,
+            unrecorded: None,
         }
-        Ok(answer.into_completion(Some(body)))
+    }
+
+    /// A member that is the same in a whole answer and in a chunk of a stream. What a later chunk leaves empty stays.
+    pub(crate) fn read_member(&mut self, name: &str, value: Node<'_>) {
+        match name {
+            "id" if self.id.is_empty() => self.id = value.text().unwrap_or_default(),
+            "model" if self.model.is_empty() => self.model = value.text().unwrap_or_default(),
+            "created" if self.created == 0 => self.created = value.count().unwrap_or_default(),
+            "usage" => {
+                let usage = Usage::read(value);
+                // An empty usage does not undo a real one.
+                if self.usage.is_none() || usage != Some(Usage::default()) {
+                    self.usage = usage.or(self.usage);
+                }
+                self.usd_spent = self.usd_spent.or_else(|| cost(value));
+            }
+            "meta" => {
+                let spent = value
+                    .get("usage")
+                    .and_then(|usage| usage.get("usd_spent")?.float());
+                self.usd_spent = spent.or(self.usd_spent);
+            }
+            // Perplexity's, beside the choices; every chunk repeats it.
+            "citations" if value.is_array() => {
+                self.citations = value
+                    .items()
+                    .filter_map(|url| Some(url.str()?.into_owned()))
+                    .collect();
+            }
+            _ => {}
+        }
+    }
+
+    fn read_choices(&mut self, list: Node<'_>) {
+        self.choices.clear();
+        for (place, node) in (0..).zip(list.items().filter(|node| node.is_object())) {
+            let choice = Choice::read(node, place);
+            let at = self
+                .choices
+                .partition_point(|other| other.index <= choice.index);
+            self.choices.insert(at, choice);
+        }
     }
 }
 
-fn undecodable(status: u16, body: String, cause: serde_json::Error) -> Error {
+/// Whether the server says, beside whatever else it says, that it failed: as a whole, or in a choice.
+pub(crate) fn says_it_failed(root: Node<'_>) -> bool {
+    let choices = root.get("choices").into_iter().flat_map(Node::items);
+    [root]
+        .into_iter()
+        .chain(choices)
+        .filter_map(|node| node.get("error"))
+        .any(|error| {
+            // OpenAI's stand-ins for "no error".
+            !matches!(error.raw(), "false" | "\"\"" | "{}")
+        })
+}
+
+/// What an answer cost: OpenRouter sends a number, Perplexity an object.
+fn cost(usage: Node<'_>) -> Option<f64> {
+    let cost = usage.get("cost")?;
+    cost.float().or_else(|| cost.get("total_cost")?.float())
+}
+
+fn undecodable(status: u16, body: String, cause: Broken) -> Error {
     let why = match body.trim_start().as_bytes() {
         [] => "no body, so with no answer",
         [b'<', ..] => "a page and not JSON",
-        [b'{', ..] if cause.is_eof() => "JSON that breaks off before its end",
-        _ if cause.is_data() => "JSON that holds no answer",
+        _ if cause.is_cut => "JSON that breaks off before its end",
         _ => "what is not JSON",
     };
     Error::no_answer(status, body, why).with_cause(cause)
@@ -315,8 +407,8 @@ impl FinishReason {
     }
 
     /// `None` for `""`, which says nothing.
-    pub(crate) fn read(name: &str) -> Option<FinishReason> {
-        Some(match name {
+    pub(crate) fn read(node: Node<'_>) -> Option<FinishReason> {
+        Some(match &*node.str()? {
             "" => return None,
             "stop" => FinishReason::Stop,
             "length" => FinishReason::Length,
@@ -353,81 +445,52 @@ pub struct Usage {
 
 impl<'de> Deserialize<'de> for Usage {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Usage, D::Error> {
-        UsageWire::deserialize(d).map(|wire| wire.usage())
+        json::deserialize(d, "a usage", Usage::read)
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct UsageWire {
-    prompt_tokens: Count,
-    input_tokens: Count,
-    completion_tokens: Count,
-    output_tokens: Count,
-    total_tokens: Count,
-    completion_tokens_details: Object<UsageDetails>,
-    prompt_tokens_details: Object<UsageDetails>,
-    reasoning_tokens: Count,
-    cached_tokens: Count,
-    num_cached_tokens: Count,
-    prompt_cache_hit_tokens: Count,
-    cache_read_input_tokens: Count,
-    cost: Any,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct UsageDetails {
-    reasoning_tokens: Count,
-    cached_tokens: Count,
-}
-
-impl UsageWire {
-    pub(crate) fn usage(&self) -> Usage {
-        let prompt_tokens = self.prompt_tokens.0.or(self.input_tokens.0).unwrap_or(0);
-        let completion_tokens = self
-            .completion_tokens
-            .0
-            .or(self.output_tokens.0)
+impl Usage {
+    /// Reads the names of OpenAI, and those that other servers have for the same.
+    pub(crate) fn read(node: Node<'_>) -> Option<Usage> {
+        if !node.is_object() {
+            return None;
+        }
+        let count = |name: &str| node.get(name)?.count();
+        let detail = |details: &str, name: &str| node.get(details)?.get(name)?.count();
+        let prompt_tokens = count("prompt_tokens")
+            .or_else(|| count("input_tokens"))
             .unwrap_or(0);
-        let completion = self.completion_tokens_details.0.as_ref();
-        let prompt = self.prompt_tokens_details.0.as_ref();
-        Usage {
+        let completion_tokens = count("completion_tokens")
+            .or_else(|| count("output_tokens"))
+            .unwrap_or(0);
+        Some(Usage {
             prompt_tokens,
             completion_tokens,
-            total_tokens: self
-                .total_tokens
-                .0
+            total_tokens: count("total_tokens")
                 .unwrap_or_else(|| prompt_tokens.saturating_add(completion_tokens)),
-            reasoning_tokens: completion
-                .and_then(|details| details.reasoning_tokens.0)
-                .or(self.reasoning_tokens.0),
-            cached_tokens: prompt
-                .and_then(|details| details.cached_tokens.0)
-                .or(self.cached_tokens.0)
-                .or(self.num_cached_tokens.0)
-                .or(self.prompt_cache_hit_tokens.0)
-                .or(self.cache_read_input_tokens.0),
-        }
-    }
-
-    /// OpenRouter sends a number, Perplexity an object.
-    pub(crate) fn cost(&self) -> Option<f64> {
-        let cost = self.cost.0.as_ref()?;
-        cost.as_f64().or_else(|| cost.get("total_cost")?.as_f64())
+            reasoning_tokens: detail("completion_tokens_details", "reasoning_tokens")
+                .or_else(|| count("reasoning_tokens")),
+            cached_tokens: detail("prompt_tokens_details", "cached_tokens").or_else(|| {
+                let names = [
+                    "cached_tokens",
+                    "num_cached_tokens",
+                    "prompt_cache_hit_tokens",
+                    "cache_read_input_tokens",
+                ];
+                names.into_iter().find_map(count)
+            }),
+        })
     }
 }
 
 /// How likely the tokens of an answer were. [`Choice::logprobs`] gives it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Logprobs {
     /// The tokens of the text.
-    #[serde(deserialize_with = "tokens")]
     pub content: Vec<TokenLogprob>,
     /// The tokens of a refusal.
-    #[serde(deserialize_with = "tokens", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusal: Vec<TokenLogprob>,
 }
 
@@ -445,165 +508,100 @@ pub struct TokenLogprob {
     pub top_logprobs: Vec<TokenLogprob>,
 }
 
-fn tokens<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<TokenLogprob>, D::Error> {
-    List::deserialize(d).map(|list| list.0)
+impl<'de> Deserialize<'de> for Logprobs {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Logprobs, D::Error> {
+        json::deserialize(d, "logprobs", Logprobs::read)
+    }
 }
 
-impl<'de> Deserialize<'de> for TokenLogprob {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<TokenLogprob, D::Error> {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        #[allow(clippy::struct_field_names)]
-        struct Token {
-            token: Text,
-            logprob: Float,
-            bytes: Any,
-            top_logprobs: List<TokenLogprob>,
-        }
-        let Token {
-            token,
-            logprob,
-            bytes,
-            top_logprobs,
-        } = Token::deserialize(d)?;
-        Ok(TokenLogprob {
-            token: token.0.unwrap_or_default(),
-            logprob: logprob.0.unwrap_or_default(),
-            bytes: bytes.0.and_then(|bytes| serde_json::from_value(bytes).ok()),
-            top_logprobs: top_logprobs.0,
+impl Logprobs {
+    pub(crate) fn read(node: Node<'_>) -> Option<Logprobs> {
+        let tokens = |name: &str| node.get(name).map(TokenLogprob::list).unwrap_or_default();
+        node.is_object().then(|| Logprobs {
+            content: tokens("content"),
+            refusal: tokens("refusal"),
         })
     }
 }
 
-/// What a server sends, whole or as one chunk of a stream, as far as this crate has names for it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Answer {
-    pub(crate) id: Text,
-    pub(crate) model: Text,
-    pub(crate) created: Count,
-    pub(crate) choices: List<AnswerChoice>,
-    pub(crate) usage: Object<UsageWire>,
-    meta: Object<Meta>,
-    citations: Any,
-    pub(crate) error: Any,
+impl<'de> Deserialize<'de> for TokenLogprob {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<TokenLogprob, D::Error> {
+        json::deserialize(d, "a token", TokenLogprob::read)
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct AnswerChoice {
-    pub(crate) index: Count,
-    pub(crate) message: Object<Answered>,
-    pub(crate) delta: Object<Answered>,
-    pub(crate) finish_reason: Text,
-    pub(crate) logprobs: Object<Logprobs>,
-    pub(crate) error: Any,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Meta {
-    usage: Object<MetaUsage>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct MetaUsage {
-    usd_spent: Float,
-}
-
-impl Answer {
-    /// Whether the server says, beside whatever else it says, that it failed.
-    pub(crate) fn failed(&self) -> bool {
-        let real = |error: &Any| match &error.0 {
-            None | Some(Value::Bool(false)) => false,
-            Some(Value::String(text)) => !text.is_empty(),
-            Some(Value::Object(object)) => !object.is_empty(),
-            Some(_) => true,
-        };
-        real(&self.error) || self.choices.0.iter().any(|choice| real(&choice.error))
+impl TokenLogprob {
+    fn list(node: Node<'_>) -> Vec<TokenLogprob> {
+        node.items().filter_map(TokenLogprob::read).collect()
     }
 
-    pub(crate) fn usd_spent(&self) -> Option<f64> {
-        let reported = self
-            .meta
-            .0
-            .as_ref()
-            .and_then(|meta| meta.usage.0.as_ref()?.usd_spent.0);
-        reported.or_else(|| self.usage.0.as_ref()?.cost())
-    }
-
-    /// Perplexity's list of addresses beside the choices.
-    pub(crate) fn citations(&self) -> Vec<String> {
-        let list = self.citations.0.as_ref().and_then(Value::as_array);
-        list.into_iter()
-            .flatten()
-            .filter_map(|url| url.as_str().map(str::to_owned))
-            .collect()
-    }
-
-    fn into_completion(self, raw: Option<String>) -> Completion {
-        let (usd_spent, citations) = (self.usd_spent(), self.citations());
-        let mut choices: Vec<Choice> = (0..)
-            .zip(self.choices.0)
-            .map(|(place, choice)| choice.into_choice(place))
-            .collect();
-        choices.sort_by_key(|choice| choice.index);
-        Completion {
-            id: self.id.0.unwrap_or_default(),
-            model: self.model.0.unwrap_or_default(),
-            created: self.created.0.unwrap_or_default(),
-            choices,
-            usage: self.usage.0.map(|usage| usage.usage()),
-            usd_spent,
-            citations,
-            request_id: None,
-            client_request_id: None,
-            raw,
-            unrecorded: None,
+    fn read(node: Node<'_>) -> Option<TokenLogprob> {
+        let mut token = TokenLogprob::default();
+        if !node.is_object() {
+            return None;
         }
+        for (name, value) in node.members() {
+            match &*name {
+                "token" => token.token = value.text().unwrap_or_default(),
+                "logprob" => token.logprob = value.float().unwrap_or_default(),
+                "bytes" if value.is_array() => {
+                    token.bytes = value
+                        .items()
+                        .map(|byte| byte.count()?.try_into().ok())
+                        .collect();
+                }
+                "top_logprobs" => token.top_logprobs = TokenLogprob::list(value),
+                _ => {}
+            }
+        }
+        Some(token)
     }
 }
 
-impl AnswerChoice {
-    fn into_choice(self, place: u32) -> Choice {
-        let said = self.message.0.or(self.delta.0);
-        let mut message = said.map_or_else(
-            || Message::empty(Role::Assistant),
-            |Answered(message)| message,
-        );
-        for call in &mut message.tool_calls {
+impl Choice {
+    fn read(node: Node<'_>, place: u32) -> Choice {
+        let (mut message, mut delta) = (None, None);
+        let mut choice = Choice {
+            index: place,
+            message: Message::empty(Role::Assistant),
+            finish_reason: None,
+            logprobs: None,
+            citations: Vec::new(),
+        };
+        for (name, value) in node.members() {
+            match &*name {
+                "index" => choice.index = index(value).unwrap_or(place),
+                "message" => message = Some(value),
+                "delta" => delta = Some(value),
+                "finish_reason" => choice.finish_reason = FinishReason::read(value),
+                "logprobs" => choice.logprobs = Logprobs::read(value),
+                _ => {}
+            }
+        }
+        let said = message.filter(|node| node.is_object()).or(delta);
+        if let Some(message) = said.and_then(|node| Message::read(node, is_sent_back)) {
+            choice.message = message;
+        }
+        if let Some(annotations) = said.and_then(|node| node.get("annotations")) {
+            choice.citations = citations(annotations);
+        }
+        for call in &mut choice.message.tool_calls {
             // Its place says the same.
             call.extra.remove("index");
         }
-        Choice {
-            index: self
-                .index
-                .0
-                .and_then(|index| index.try_into().ok())
-                .unwrap_or(place),
-            citations: take_citations(&mut message),
-            message,
-            finish_reason: self.finish_reason.0.as_deref().and_then(FinishReason::read),
-            logprobs: self.logprobs.0,
-        }
+        choice
     }
 }
 
-/// The addresses in a message's annotations, which are not sent back.
-pub(crate) fn take_citations(message: &mut Message) -> Vec<String> {
-    let Some(Value::Array(annotations)) = message.fields.remove("annotations") else {
-        return Vec::new();
-    };
-    let url = |annotation: &Value| {
-        Some(
-            annotation
-                .pointer("/url_citation/url")?
-                .as_str()?
-                .to_owned(),
-        )
-    };
-    annotations.iter().filter_map(url).collect()
+/// The number of a choice.
+pub(crate) fn index(node: Node<'_>) -> Option<u32> {
+    node.count()?.try_into().ok()
+}
+
+/// The addresses in a message's annotations.
+pub(crate) fn citations(annotations: Node<'_>) -> Vec<String> {
+    let url = |node: Node<'_>| Some(node.get("url_citation")?.get("url")?.str()?.into_owned());
+    annotations.items().filter_map(url).collect()
 }
 
 impl Serialize for Completion {

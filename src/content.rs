@@ -1,14 +1,11 @@
 //! What a message holds: text, or parts such as pictures, files and sound.
 
-use std::fmt;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::wire::{self, skip};
+use crate::json::{self, Node};
 use crate::{Error, Result};
 
 /// What a [`Message`](crate::Message) says: text, or a list of parts.
@@ -104,38 +101,19 @@ impl Serialize for Content {
 
 impl<'de> Deserialize<'de> for Content {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Content, D::Error> {
-        let content = d.deserialize_any(ContentVisitor)?;
-        content.ok_or_else(|| D::Error::custom("a content is a string or a list of parts"))
+        json::deserialize(d, "a string or a list of parts", Content::read)
     }
 }
 
-/// A content, or `None` where a server sent something else.
-pub(crate) struct Lenient(pub(crate) Option<Content>);
-
-impl<'de> Deserialize<'de> for Lenient {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Lenient, D::Error> {
-        d.deserialize_any(ContentVisitor).map(Lenient)
-    }
-}
-
-struct ContentVisitor;
-
-impl<'de> Visitor<'de> for ContentVisitor {
-    type Value = Option<Content>;
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(Content::Text(text.to_owned())))
-    }
-    fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
-        Ok(Some(Content::Text(text)))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut parts = Vec::new();
-        while let Some(wire::Any(part)) = seq.next_element()? {
-            parts.extend(part.map(ContentPart::raw));
+impl Content {
+    /// `None` where it is neither text nor a list.
+    pub(crate) fn read(node: Node<'_>) -> Option<Content> {
+        if node.is_array() {
+            let parts = node.items().filter_map(Node::value).map(ContentPart::raw);
+            return Some(Content::Parts(parts.collect()));
         }
-        Ok(Some(Content::Parts(parts)))
+        node.str().map(|text| Content::Text(text.into_owned()))
     }
-    skip!(None; unit bool number map);
 }
 
 /// One part of a [`Content`]: text, a picture, a file, sound, a film.
@@ -268,11 +246,10 @@ impl ContentPart {
     }
 
     fn of(kind: &str, value: Value) -> ContentPart {
-        let kind = kind.to_owned();
-        ContentPart(Map::from_iter([
-            ("type".to_owned(), Value::String(kind.clone())),
-            (kind, value),
-        ]))
+        let mut part = Map::new();
+        part.insert("type".to_owned(), kind.into());
+        part.insert(kind.to_owned(), value);
+        ContentPart(part)
     }
 
     pub(crate) fn as_text(&self) -> Option<&str> {
@@ -333,12 +310,11 @@ impl Serialize for ContentPart {
 
 impl<'de> Deserialize<'de> for ContentPart {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<ContentPart, D::Error> {
-        match Value::deserialize(d)? {
-            part @ (Value::Object(_) | Value::String(_)) => Ok(ContentPart::raw(part)),
-            _ => Err(D::Error::custom(
-                "a part of a content is an object or a string",
-            )),
-        }
+        let part =
+            |node: Node<'_>| (node.is_object() || node.str().is_some()).then(|| node.value());
+        json::deserialize(d, "an object or a string", |node| {
+            part(node).flatten().map(ContentPart::raw)
+        })
     }
 }
 

@@ -521,7 +521,7 @@ impl Error {
 
     /// Whether the key or the account is the trouble, so that every other request would meet it too.
     pub(crate) fn is_of_account(&self) -> bool {
-        let said = self.0.said.to_lowercase();
+        let said = self.0.said.to_ascii_lowercase();
         match self.0.status {
             Some(401 | 402) => true,
             // Also the answer to a request that a moderator does not like.
@@ -607,7 +607,7 @@ fn text_holds(text: &str, secret: &str) -> bool {
 }
 
 fn hint_for(status: u16, said: &str, url: &str, key: KeySource) -> Option<Cow<'static, str>> {
-    let lower = said.to_lowercase();
+    let lower = said.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().all(|word| lower.contains(word));
     Some(match status {
         300..400 => Cow::Borrowed("redirects are not followed: nothing was sent there; correct the base URL"),

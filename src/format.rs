@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::Result;
-use crate::wire::Json;
+use crate::encoded::Encoded;
 
 /// What form the answer has: text, JSON, or JSON of a given schema. [`Completion::json`](crate::Completion::json)
 /// reads the answer.
@@ -34,7 +34,7 @@ enum Form {
     JsonObject,
     JsonSchema {
         name: String,
-        schema: Result<Json, String>,
+        schema: Result<Encoded, String>,
         strict: Option<bool>,
         description: Option<String>,
     },
@@ -57,7 +57,7 @@ impl ResponseFormat {
     /// its keys, unless its feature `preserve_order` is on; a struct that is `Serialize`, or JSON text read as
     /// `serde_json::value::RawValue`, keeps them.
     pub fn json_schema(name: impl Into<String>, schema: impl Serialize) -> ResponseFormat {
-        let schema = Json::new(&schema);
+        let schema = Encoded::new(&schema);
         ResponseFormat(Form::JsonSchema {
             name: name.into(),
             schema,
@@ -211,7 +211,7 @@ struct JsonSchema<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: &'a Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    schema: Option<&'a Json>,
+    schema: Option<&'a Encoded>,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: &'a Option<bool>,
 }

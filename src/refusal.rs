@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::json::Json;
+
 /// How deep a sentence may be hidden: JSON inside a string inside JSON has been seen.
 const MAX_DEPTH: usize = 6;
 
@@ -32,8 +34,8 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Reads a body of any kind.
     pub(crate) fn read(body: &str) -> Refusal {
-        match serde_json::from_str(body) {
-            Ok(value) => Refusal::of(&value),
+        match Json::read(body) {
+            Ok(json) => Refusal::of(&json.root().value().unwrap_or_default()),
             Err(_) => Refusal {
                 message: sentence(body, 0),
                 ..Refusal::default()
@@ -86,10 +88,23 @@ impl Refusal {
         if asked_to_wait {
             return false;
         }
-        let said = self.message.as_deref().unwrap_or_default().to_lowercase();
-        let code = self.code.as_deref().unwrap_or_default().to_lowercase();
+        let said = self
+            .message
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let code = self
+            .code
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         CODES.contains(&code.as_str()) || WORDS.iter().any(|words| said.contains(words))
     }
+}
+
+/// What a text holds that is JSON and not null.
+pub(crate) fn value_of(text: &str) -> Option<Value> {
+    Json::read(text).ok()?.root().value()
 }
 
 /// Whether a JSON object that came with a 2xx status, or inside a stream, is an error and not an answer.
@@ -193,7 +208,7 @@ fn scalar(value: &Value) -> Option<String> {
 fn sentence(text: &str, depth: usize) -> Option<String> {
     let text = text.trim();
     let json = text.find(['{', '[']).and_then(|at| text.get(at..));
-    let value = json.and_then(|json| serde_json::from_str::<Value>(json).ok());
+    let value = json.and_then(value_of);
     if let Some(inner) = value.and_then(|value| message(&value, depth + 1)) {
         return Some(inner);
     }

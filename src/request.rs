@@ -8,7 +8,7 @@ use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::wire::{Json, Key};
+use crate::encoded::Encoded;
 use crate::{
     Content, Error, IntoMessages, Message, Reasoning, ReasoningEffort, ResponseFormat, Result,
     Role, Tool, ToolChoice, WebSearchOptions,
@@ -56,7 +56,7 @@ pub struct ChatRequest {
     model: String,
     messages: Vec<Message>,
     /// Sorted by name.
-    params: Vec<(Cow<'static, str>, Json)>,
+    params: Vec<(Cow<'static, str>, Encoded)>,
     fold_system: bool,
     client_request_id: Option<String>,
     /// The first thing said that cannot be sent.
@@ -313,7 +313,7 @@ impl ChatRequest {
 
     fn set(mut self, name: impl Into<Cow<'static, str>>, value: &impl Serialize) -> Self {
         let name = name.into();
-        let json = match Json::new(value) {
+        let json = match Encoded::new(value) {
             Ok(json) => json,
             Err(reason) => return self.refuse(format!("{name} has no JSON form: {reason}")),
         };
@@ -339,7 +339,7 @@ impl ChatRequest {
             .is_some_and(|n| !matches!(n.get(), "1" | "null"))
     }
 
-    fn find(&self, name: &str) -> Option<&Json> {
+    fn find(&self, name: &str) -> Option<&Encoded> {
         let at = self
             .params
             .binary_search_by(|(other, _)| other.as_ref().cmp(name))
@@ -477,8 +477,8 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ChatRequest, A::Error> {
         let mut request = ChatRequest::new("", Vec::new());
-        while let Some(name) = map.next_key::<Key<'de>>()? {
-            match &*name {
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
                 "model" => request.model = map.next_value()?,
                 "messages" => request.messages = map.next_value()?,
                 "stream" => {
@@ -486,7 +486,7 @@ impl<'de> Visitor<'de> for Reader {
                         "`stream` is not stored: Client::stream says it",
                     ));
                 }
-                _ => request = request.set(name.into_owned(), &map.next_value::<Json>()?),
+                _ => request = request.set(name, &map.next_value::<Encoded>()?),
             }
         }
         Ok(request)

@@ -5,11 +5,11 @@ use std::io::{self, BufReader, Write};
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use crate::accumulate::{Accumulator, Said, TooMany, decode};
+use crate::accumulate::{Accumulator, Said, TooMany};
 use crate::cassette::Slot;
 use crate::client::Tickets;
+use crate::completion::says_it_failed;
+use crate::json::Json;
 use crate::refusal;
 use crate::sse::{Event, Events, Failure};
 use crate::transport::{BodyStream, Head, Response, Transport};
@@ -359,28 +359,32 @@ fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -
     if text.trim().is_empty() {
         return Ok(Step::Nothing);
     }
-    let decoded = match decode(&text) {
-        Ok(decoded) => decoded,
-        Err(_) if !whole => return Ok(Step::Nothing),
-        Err(cause) => {
-            return Err(
-                Error::undecodable("an event of the stream is no chat completion", &text)
-                    .with_cause(cause),
-            );
+    let json = match Json::read(&text) {
+        Ok(json) if json.root().is_object() => json,
+        _ if !whole => return Ok(Step::Nothing),
+        read => {
+            let error = Error::undecodable("an event of the stream is no chat completion", &text);
+            return Err(match read {
+                Ok(_) => error,
+                Err(cause) => error.with_cause(cause),
+            });
         }
     };
-    let failed = decoded.failed()
-        || (decoded.choices.0.is_empty()
-            && refusal::is_error(&serde_json::from_str(&text).unwrap_or(Value::Null)));
-    let said = answer.add(decoded).map_err(|TooMany| {
+    let root = json.root();
+    let said = answer.add(root).map_err(|TooMany| {
         Error::undecodable(
             "the stream has more choices or tool calls than any answer",
             &text,
         )
     })?;
-    if failed {
+    let has_choices = root
+        .get("choices")
+        .is_some_and(|choices| choices.items().next().is_some());
+    let is_error = || root.value().is_some_and(|value| refusal::is_error(&value));
+    if says_it_failed(root) || (!has_choices && is_error()) {
         return Err(Error::reported(status, &text));
     }
+    drop(json);
     Ok(Step::Chunk(Chunk {
         raw: text.into_owned(),
         said,

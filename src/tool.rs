@@ -1,13 +1,14 @@
 //! Tools that a model may call, and the calls it makes.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::wire::{self, Json};
+use crate::encoded::Encoded;
+use crate::json::{self, Node};
 use crate::{Error, Result};
 
 /// A tool that a model may call: its name, what it does, and the arguments it takes.
@@ -33,7 +34,7 @@ pub struct Tool {
     description: Option<String>,
     strict: Option<bool>,
     /// A function's parameters, or the whole of a raw tool; the reason if they have no JSON text.
-    json: Option<Result<Json, String>>,
+    json: Option<Result<Encoded, String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +68,7 @@ impl Tool {
     pub fn raw(tool: Value) -> Tool {
         Tool {
             kind: Kind::Raw,
-            json: Some(Json::new(&tool)),
+            json: Some(Encoded::new(&tool)),
             ..Tool::function("")
         }
     }
@@ -84,7 +85,7 @@ impl Tool {
     /// sorts its keys, unless its feature `preserve_order` is on; a struct that is `Serialize`, or JSON text read as
     /// `serde_json::value::RawValue`, keeps them.
     pub fn parameters(mut self, schema: impl Serialize) -> Tool {
-        self.json = Some(Json::new(&schema));
+        self.json = Some(Encoded::new(&schema));
         self
     }
 
@@ -122,7 +123,7 @@ impl Serialize for Tool {
 
 struct Inner<'a> {
     tool: &'a Tool,
-    json: Option<&'a Json>,
+    json: Option<&'a Encoded>,
 }
 
 impl Serialize for Inner<'_> {
@@ -262,17 +263,6 @@ impl ToolCall {
             )
         })
     }
-
-    pub(crate) fn empty() -> ToolCall {
-        ToolCall {
-            id: String::new(),
-            custom: false,
-            name: String::new(),
-            arguments: String::new(),
-            extra: Map::new(),
-            inner: Map::new(),
-        }
-    }
 }
 
 impl Serialize for ToolCall {
@@ -301,56 +291,56 @@ impl Serialize for ToolCall {
 
 impl<'de> Deserialize<'de> for ToolCall {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<ToolCall, D::Error> {
-        d.deserialize_map(Reader)
-    }
-}
-
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = ToolCall;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a tool call")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ToolCall, A::Error> {
-        let mut call = ToolCall::empty();
-        while let Some(name) = map.next_key::<wire::Key<'de>>()? {
-            match &*name {
-                "id" => call.id = map.next_value::<wire::Text>()?.0.unwrap_or_default(),
-                // Told by the member of that name.
-                "type" => drop(map.next_value::<wire::Text>()?),
-                kind @ ("function" | "custom") => {
-                    let custom = kind == "custom";
-                    if let wire::Any(Some(Value::Object(inner))) = map.next_value()? {
-                        call.take_inner(custom, inner);
-                    }
-                }
-                _ => {
-                    if let wire::Any(Some(value)) = map.next_value()? {
-                        call.extra.insert(name.into_owned(), value);
-                    }
-                }
-            }
-        }
-        Ok(call)
+        json::deserialize(d, "a tool call", ToolCall::read)
     }
 }
 
 impl ToolCall {
-    fn take_inner(&mut self, custom: bool, mut inner: Map<String, Value>) {
-        self.custom = custom;
-        if let Some(Value::String(name)) = inner.remove("name") {
-            self.name = name;
+    /// Reads a call, or a piece of one that a stream brings.
+    pub(crate) fn read(node: Node<'_>) -> Option<ToolCall> {
+        let mut call = ToolCall {
+            id: String::new(),
+            custom: false,
+            name: String::new(),
+            arguments: String::new(),
+            extra: Map::new(),
+            inner: Map::new(),
+        };
+        if !node.is_object() {
+            return None;
         }
-        match inner.remove(if custom { "input" } else { "arguments" }) {
-            Some(Value::String(text)) => self.arguments = text,
-            Some(Value::Null) | None => {}
-            // A few servers send the arguments as JSON and not as text that holds JSON.
-            Some(value) => self.arguments = value.to_string(),
+        for (name, value) in node.members() {
+            match &*name {
+                "id" => call.id = value.text().unwrap_or_default(),
+                // Told by the member of that name.
+                "type" => {}
+                "function" => call.read_inner(value),
+                "custom" => {
+                    call.custom = true;
+                    call.read_inner(value);
+                }
+                _ => call
+                    .extra
+                    .extend(value.value().map(|value| (name.into_owned(), value))),
+            }
         }
-        inner.retain(|_, value| !value.is_null());
-        self.inner = inner;
+        Some(call)
+    }
+
+    fn read_inner(&mut self, node: Node<'_>) {
+        for (name, value) in node.members() {
+            match &*name {
+                "name" => self.name = value.text().unwrap_or_default(),
+                "arguments" | "input" if !value.is_null() => {
+                    // A few servers send the arguments as JSON and not as text that holds JSON.
+                    self.arguments = value
+                        .str()
+                        .map_or_else(|| value.raw().to_owned(), Cow::into_owned);
+                }
+                _ => self
+                    .inner
+                    .extend(value.value().map(|value| (name.into_owned(), value))),
+            }
+        }
     }
 }
