@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::completion::{citations, index};
+use crate::completion::{citations, index, is_error};
 use crate::content::ContentPart;
 use crate::json::Node;
 use crate::message::{is_sent_back, reasoning_text};
@@ -29,6 +29,9 @@ pub(crate) struct Said {
     pub(crate) reasoning: String,
     pub(crate) finish_reason: Option<FinishReason>,
     pub(crate) usage: Option<Usage>,
+    pub(crate) has_choices: bool,
+    /// An error is in the event, beside whatever else.
+    pub(crate) failed: bool,
 }
 
 /// More choices or calls than any answer has.
@@ -88,14 +91,20 @@ impl Accumulator {
     pub(crate) fn add(&mut self, root: Node<'_>) -> Result<Said, TooMany> {
         let mut said = Said::default();
         for (name, value) in root.members() {
-            if name == "choices" {
-                for (place, choice) in (0..).zip(value.items().filter(|node| node.is_object())) {
-                    self.add_choice(place, choice, &mut said)?;
+            match &*name {
+                "choices" => {
+                    for (place, choice) in (0..).zip(value.items().filter(|node| node.is_object()))
+                    {
+                        said.has_choices = true;
+                        self.add_choice(place, choice, &mut said)?;
+                    }
                 }
-            } else {
-                self.completion.read_member(&name, value);
-                if name == "usage" {
-                    said.usage = Usage::read(value);
+                "error" => said.failed |= is_error(value),
+                name => {
+                    self.completion.read_member(name, value);
+                    if name == "usage" {
+                        said.usage = Usage::read(value);
+                    }
                 }
             }
         }
@@ -103,7 +112,19 @@ impl Accumulator {
     }
 
     fn add_choice(&mut self, place: u32, node: Node<'_>, said: &mut Said) -> Result<(), TooMany> {
-        let number = node.get("index").and_then(index).unwrap_or(place);
+        let (mut number, mut delta, mut message) = (place, None, None);
+        let (mut logprobs, mut finish) = (None, None);
+        for (name, value) in node.members() {
+            match &*name {
+                "index" => number = index(value).unwrap_or(place),
+                "delta" => delta = Some(value).filter(|node| node.is_object()),
+                "message" => message = Some(value),
+                "logprobs" => logprobs = Logprobs::read(value),
+                "finish_reason" => finish = FinishReason::read(value),
+                "error" => said.failed |= is_error(value),
+                _ => {}
+            }
+        }
         let at = self.slot(number)?;
         let (Some(choice), Some(halves)) =
             (self.completion.choices.get_mut(at), self.halves.get_mut(at))
@@ -112,20 +133,19 @@ impl Accumulator {
         };
         let speaks = *self.spokesman.get_or_insert(number) == number;
         // Some repeat the whole message beside the delta, or send it in its place.
-        if let Some(delta) = node.get("delta").or_else(|| node.get("message")) {
-            let mut mine = Said::default();
-            add_delta(choice, halves, delta, &mut mine)?;
+        if let Some(delta) = delta.or(message) {
             if speaks {
-                said.text.push_str(&mine.text);
-                said.reasoning.push_str(&mine.reasoning);
+                add_delta(choice, halves, delta, said)?;
+            } else {
+                add_delta(choice, halves, delta, &mut Said::default())?;
             }
         }
-        if let Some(more) = node.get("logprobs").and_then(Logprobs::read) {
+        if let Some(more) = logprobs {
             let logprobs = choice.logprobs.get_or_insert_default();
             logprobs.content.extend(more.content);
             logprobs.refusal.extend(more.refusal);
         }
-        if let Some(reason) = node.get("finish_reason").and_then(FinishReason::read) {
+        if let Some(reason) = finish {
             if speaks {
                 said.finish_reason = Some(reason.clone());
             }
@@ -175,9 +195,9 @@ impl Accumulator {
         for (field, _) in halves.drain(..) {
             if field == "content" {
                 lost.push(char::REPLACEMENT_CHARACTER);
-                add_content(
+                add_text(
                     &mut choice.message,
-                    Content::from(char::REPLACEMENT_CHARACTER.to_string()),
+                    &char::REPLACEMENT_CHARACTER.to_string(),
                 );
             } else if let Some(Value::String(text)) = choice.message.fields.get_mut(&field) {
                 text.push(char::REPLACEMENT_CHARACTER);
@@ -209,8 +229,9 @@ fn add_delta(
                 }
             }
             "content" if value.str().is_some() => {
+                let before = said.text.len();
                 append("content", value, halves, &mut said.text);
-                add_content(message, Content::Text(said.text.clone()));
+                add_text(message, said.text.get(before..).unwrap_or_default());
             }
             "tool_calls" => {
                 for call in value.items().filter_map(ToolCall::read) {
@@ -273,11 +294,11 @@ fn add_field(message: &mut Message, name: &str, value: Value) {
     }
 }
 
-fn add_content(message: &mut Message, more: Content) {
-    match (&mut message.content, more) {
-        (Some(Content::Text(text)), Content::Text(more)) => text.push_str(&more),
-        (none @ None, Content::Text(more)) => *none = Some(Content::Text(more)),
-        (_, more) => add_parts(message, more, &mut Said::default()),
+fn add_text(message: &mut Message, more: &str) {
+    match &mut message.content {
+        Some(Content::Text(text)) => text.push_str(more),
+        None => message.content = Some(Content::from(more)),
+        Some(Content::Parts(_)) => add_parts(message, Content::from(more), &mut Said::default()),
     }
 }
 

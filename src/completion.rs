@@ -190,7 +190,15 @@ impl Completion {
             Err(cause) => return Err(undecodable(status, body, cause)),
         };
         let root = json.root();
-        let completion = Completion::read(root);
+        let mut completion = Completion::empty();
+        let mut failed = false;
+        for (name, value) in root.members() {
+            match &*name {
+                "choices" => failed |= completion.read_choices(value),
+                "error" => failed |= is_error(value),
+                name => completion.read_member(name, value),
+            }
+        }
         if completion.choices.is_empty() {
             let is_error = root.value().is_some_and(|value| refusal::is_error(&value));
             return Err(if is_error {
@@ -199,25 +207,11 @@ impl Completion {
                 Error::no_answer(status, body, "JSON that holds no answer")
             });
         }
-        if says_it_failed(root) {
+        if failed {
             return Err(Error::reported(status, &body).with_partial(Some(completion)));
         }
-        Ok(Completion {
-            raw: Some(body),
-            ..completion
-        })
-    }
-
-    /// What a whole answer says, perhaps without a choice.
-    fn read(root: Node<'_>) -> Completion {
-        let mut completion = Completion::empty();
-        for (name, value) in root.members() {
-            completion.read_member(&name, value);
-            if name == "choices" {
-                completion.read_choices(value);
-            }
-        }
-        completion
+        completion.raw = Some(body);
+        Ok(completion)
     }
 
     pub(crate) fn empty() -> Completion {
@@ -267,29 +261,24 @@ impl Completion {
         }
     }
 
-    fn read_choices(&mut self, list: Node<'_>) {
+    /// Says whether one of the choices failed.
+    fn read_choices(&mut self, list: Node<'_>) -> bool {
         self.choices.clear();
+        let mut failed = false;
         for (place, node) in (0..).zip(list.items().filter(|node| node.is_object())) {
-            let choice = Choice::read(node, place);
+            let choice = Choice::read(node, place, &mut failed);
             let at = self
                 .choices
                 .partition_point(|other| other.index <= choice.index);
             self.choices.insert(at, choice);
         }
+        failed
     }
 }
 
-/// Whether the server says, beside whatever else it says, that it failed: as a whole, or in a choice.
-pub(crate) fn says_it_failed(root: Node<'_>) -> bool {
-    let choices = root.get("choices").into_iter().flat_map(Node::items);
-    [root]
-        .into_iter()
-        .chain(choices)
-        .filter_map(|node| node.get("error"))
-        .any(|error| {
-            // OpenAI's stand-ins for "no error".
-            !matches!(error.raw(), "false" | "\"\"" | "{}")
-        })
+/// Whether a member named `error`, of an answer or of a choice, says that it failed.
+pub(crate) fn is_error(error: Node<'_>) -> bool {
+    !matches!(error.raw(), "null" | "false" | "\"\"" | "{}")
 }
 
 /// What an answer cost: OpenRouter sends a number, Perplexity an object.
@@ -455,31 +444,38 @@ impl Usage {
         if !node.is_object() {
             return None;
         }
-        let count = |name: &str| node.get(name)?.count();
-        let detail = |details: &str, name: &str| node.get(details)?.get(name)?.count();
-        let prompt_tokens = count("prompt_tokens")
-            .or_else(|| count("input_tokens"))
-            .unwrap_or(0);
-        let completion_tokens = count("completion_tokens")
-            .or_else(|| count("output_tokens"))
-            .unwrap_or(0);
-        Some(Usage {
-            prompt_tokens,
-            completion_tokens,
-            total_tokens: count("total_tokens")
-                .unwrap_or_else(|| prompt_tokens.saturating_add(completion_tokens)),
-            reasoning_tokens: detail("completion_tokens_details", "reasoning_tokens")
-                .or_else(|| count("reasoning_tokens")),
-            cached_tokens: detail("prompt_tokens_details", "cached_tokens").or_else(|| {
-                let names = [
-                    "cached_tokens",
-                    "num_cached_tokens",
-                    "prompt_cache_hit_tokens",
-                    "cache_read_input_tokens",
-                ];
-                names.into_iter().find_map(count)
-            }),
-        })
+        let mut usage = Usage::default();
+        let (mut total, mut cached) = (None, None);
+        for (name, value) in node.members() {
+            let detail = |name: &str| value.get(name)?.count();
+            match &*name {
+                "prompt_tokens" | "input_tokens" => {
+                    usage.prompt_tokens = value.count().unwrap_or(usage.prompt_tokens)
+                }
+                "completion_tokens" | "output_tokens" => {
+                    usage.completion_tokens = value.count().unwrap_or(usage.completion_tokens);
+                }
+                "total_tokens" => total = value.count(),
+                "completion_tokens_details" => {
+                    usage.reasoning_tokens = detail("reasoning_tokens").or(usage.reasoning_tokens);
+                }
+                "prompt_tokens_details" => usage.cached_tokens = detail("cached_tokens"),
+                "reasoning_tokens" => {
+                    usage.reasoning_tokens = usage.reasoning_tokens.or(value.count())
+                }
+                "cached_tokens"
+                | "num_cached_tokens"
+                | "prompt_cache_hit_tokens"
+                | "cache_read_input_tokens" => {
+                    cached = cached.or(value.count());
+                }
+                _ => {}
+            }
+        }
+        usage.total_tokens =
+            total.unwrap_or_else(|| usage.prompt_tokens.saturating_add(usage.completion_tokens));
+        usage.cached_tokens = usage.cached_tokens.or(cached);
+        Some(usage)
     }
 }
 
@@ -559,7 +555,7 @@ impl TokenLogprob {
 }
 
 impl Choice {
-    fn read(node: Node<'_>, place: u32) -> Choice {
+    fn read(node: Node<'_>, place: u32, failed: &mut bool) -> Choice {
         let (mut message, mut delta) = (None, None);
         let mut choice = Choice {
             index: place,
@@ -575,6 +571,7 @@ impl Choice {
                 "delta" => delta = Some(value),
                 "finish_reason" => choice.finish_reason = FinishReason::read(value),
                 "logprobs" => choice.logprobs = Logprobs::read(value),
+                "error" => *failed |= is_error(value),
                 _ => {}
             }
         }

@@ -11,6 +11,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::{Map, Value};
 
+use crate::bytes::find_either;
+
 /// As deep as a [`Value`] is made; making and dropping one is recursive.
 const MAX_DEPTH: usize = 128;
 
@@ -78,12 +80,8 @@ enum Expect {
 
 impl<'a> Json<'a> {
     pub(crate) fn read(text: &'a str) -> Result<Json<'a>, Broken> {
-        Json::read_into(text, Vec::new())
-    }
-
-    /// Reads with the memory of an earlier text.
-    fn read_into(text: &'a str, mut nodes: Vec<Span>) -> Result<Json<'a>, Broken> {
-        nodes.clear();
+        // Servers have a value every ten to twenty bytes.
+        let mut nodes = Vec::with_capacity((text.len() / 12).clamp(8, 4096));
         let bytes = text.as_bytes();
         // A text of more than 4 GiB, whose places do not fit, is refused where they end.
         let place = |at: usize| u32::try_from(at).map_err(|_| Broken { at, is_cut: false });
@@ -207,7 +205,7 @@ fn string(bytes: &[u8], start: usize) -> Result<(Kind, usize), Broken> {
     let (mut at, mut kind) = (start, Kind::Text);
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
-        let Some(found) = rest.iter().position(|b| matches!(b, b'"' | b'\\')) else {
+        let Some(found) = find_either(rest, b'"', b'\\') else {
             return Err(Broken {
                 at: bytes.len(),
                 is_cut: true,
@@ -247,10 +245,8 @@ fn string(bytes: &[u8], start: usize) -> Result<(Kind, usize), Broken> {
 
 fn scalar(bytes: &[u8], start: usize) -> Result<(Kind, usize), Broken> {
     let rest = bytes.get(start..).unwrap_or_default();
-    let length = rest
-        .iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
-        .count();
+    let inside = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.');
+    let length = rest.iter().position(|b| !inside(b)).unwrap_or(rest.len());
     let (word, end) = (rest.get(..length).unwrap_or_default(), start + length);
     let kind = match word {
         b"null" => Kind::Null,

@@ -9,6 +9,7 @@ mod accumulate;
 mod batch;
 mod batch_file;
 mod budget;
+mod bytes;
 mod cassette;
 mod client;
 mod completion;

@@ -6,6 +6,8 @@
 
 use std::io::{self, BufRead};
 
+use crate::bytes::find_either;
+
 /// One event: its name, and its data as it came.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Event<'a> {
@@ -73,7 +75,7 @@ impl<R: BufRead> Events<R> {
                     continue;
                 }
             }
-            let Some(end) = buffer.iter().position(|b| matches!(b, b'\n' | b'\r')) else {
+            let Some(end) = find_either(buffer, b'\n', b'\r') else {
                 // Of a comment, however long, nothing needs to be kept but that it is one.
                 let comment = self.line.first().or(buffer.first()) == Some(&b':');
                 let kept = if comment { &b":"[..] } else { buffer };

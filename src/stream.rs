@@ -1,5 +1,6 @@
 //! An answer that arrives piece by piece, and says honestly how it ended.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufReader, Write};
 use std::iter::FusedIterator;
@@ -8,7 +9,6 @@ use std::sync::Arc;
 use crate::accumulate::{Accumulator, Said, TooMany};
 use crate::cassette::Slot;
 use crate::client::Tickets;
-use crate::completion::says_it_failed;
 use crate::json::Json;
 use crate::refusal;
 use crate::sse::{Event, Events, Failure};
@@ -267,7 +267,7 @@ impl ChatStream {
         let Some(events) = self.events.take() else {
             return Err(Error::interrupted("the stream is over"));
         };
-        let text = self.transport.whole(events.into_reader())?;
+        let text = self.transport.whole(events.into_reader(), 0)?;
         let mut completion = Completion::decode(self.head.status, text)?;
         completion.take_head(&self.head);
         let said = Said {
@@ -275,6 +275,7 @@ impl ChatStream {
             reasoning: completion.reasoning().unwrap_or_default().to_owned(),
             finish_reason: completion.finish_reason().cloned(),
             usage: completion.usage().copied(),
+            ..Said::default()
         };
         let raw = completion.raw().unwrap_or_default().to_owned();
         if let Some(mut tickets) = self.tickets.take() {
@@ -343,7 +344,10 @@ enum Step {
 
 /// Takes one event. Of one that is not `whole`, since the input ended before it did, only what can be read counts.
 fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -> Result<Step> {
-    let text = String::from_utf8_lossy(event.data);
+    let text = match std::str::from_utf8(event.data) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(event.data),
+    };
     if text.trim() == "[DONE]" {
         return match answer.partial() {
             Some(_) => Ok(Step::End),
@@ -377,11 +381,8 @@ fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -
             &text,
         )
     })?;
-    let has_choices = root
-        .get("choices")
-        .is_some_and(|choices| choices.items().next().is_some());
     let is_error = || root.value().is_some_and(|value| refusal::is_error(&value));
-    if says_it_failed(root) || (!has_choices && is_error()) {
+    if said.failed || (!said.has_choices && is_error()) {
         return Err(Error::reported(status, &text));
     }
     drop(json);

@@ -22,6 +22,11 @@ const STALE: Duration = Duration::from_secs(2);
 /// An error's body is read up to here.
 const ERROR_BODY: u64 = 64 << 10;
 
+const INFERENCE_ID: HeaderName = HeaderName::from_static("x-inference-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+const USD_SPENT: HeaderName = HeaderName::from_static("x-aimlapi-usd-spent");
+
 /// Longer than any program runs, and short enough to be added to an `Instant`.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
@@ -132,18 +137,20 @@ impl Head {
     }
 
     fn of(response: &RawResponse, attempts: u32) -> Head {
-        let text = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        let text = |name: HeaderName| {
+            let value = response.headers().get(name)?;
+            Some(value.to_str().ok()?.to_owned())
+        };
         let kind = response
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok());
-        let spent: Option<f64> =
-            text("x-aimlapi-usd-spent").and_then(|usd| usd.trim().parse().ok());
+        let spent: Option<f64> = text(USD_SPENT).and_then(|usd| usd.trim().parse().ok());
         Head {
             status: response.status().as_u16(),
-            inference_id: text("x-inference-id"),
-            request_id: text("x-request-id"),
-            client_request_id: text("x-client-request-id"),
+            inference_id: text(INFERENCE_ID),
+            request_id: text(REQUEST_ID),
+            client_request_id: text(CLIENT_REQUEST_ID),
             usd_spent: spent.filter(|usd| usd.is_finite()),
             is_event_stream: kind.is_some_and(|kind| {
                 kind.trim_start()
@@ -159,6 +166,8 @@ impl Head {
 pub(crate) struct Response {
     pub(crate) head: Head,
     source: Source,
+    /// As the head says it.
+    length: u64,
     deadline: Instant,
 }
 
@@ -222,6 +231,7 @@ impl Transport {
         if (200..300).contains(&head.status) {
             return Ok(Response {
                 head,
+                length: 0,
                 source: Source::Recording(io::Cursor::new(body)),
                 deadline: Instant::now() + self.settings.timeout,
             });
@@ -256,9 +266,11 @@ impl Transport {
                     let head = Head::of(&response, attempts);
                     log::debug!("{authority}{}: status {}", call.path(), head.status);
                     if response.status().is_success() {
+                        let body = response.into_body();
                         return Ok(Response {
                             head,
-                            source: Source::Network(response.into_body().into_reader()),
+                            length: body.content_length().unwrap_or(0),
+                            source: Source::Network(body.into_reader()),
                             deadline,
                         });
                     }
@@ -311,18 +323,14 @@ impl Transport {
                 client_id,
                 stream,
             } => {
-                let accept = if stream {
-                    "text/event-stream"
-                } else {
-                    "application/json"
-                };
-                headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-                headers.insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("application/json"),
-                );
+                if stream {
+                    headers.insert(
+                        header::ACCEPT,
+                        HeaderValue::from_static("text/event-stream"),
+                    );
+                }
                 if let Some(id) = client_id.and_then(|id| HeaderValue::from_str(id).ok()) {
-                    headers.insert("x-client-request-id", id);
+                    headers.insert(CLIENT_REQUEST_ID, id);
                 }
                 let mut request = Request::new(body);
                 *request.method_mut() = Method::POST;
@@ -331,7 +339,7 @@ impl Transport {
                 self.send(request, left, stream, again, fresh)
             }
             Call::Models => {
-                headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+                headers.remove(header::CONTENT_TYPE);
                 let mut request = Request::new(());
                 *request.uri_mut() = self.models.clone();
                 *request.headers_mut() = headers;
@@ -511,8 +519,10 @@ impl Transport {
 impl Response {
     /// Reads a whole answer, bounded in bytes and in time.
     pub(crate) fn text(self, transport: &Transport) -> Result<(Head, String)> {
+        // Room for a whole answer at once, but no more than is usual on a stranger's word.
+        let room = self.length.min(64 << 10);
         let (head, body) = self.into_stream();
-        match transport.whole(body) {
+        match transport.whole(body, room) {
             Ok(text) => Ok((head, text)),
             Err(error) => {
                 let error = error
@@ -539,9 +549,10 @@ impl Response {
 
 impl Transport {
     /// Reads what remains of a body, bounded in bytes and by the deadline of its call.
-    pub(crate) fn whole(&self, body: impl Whole) -> Result<String> {
+    pub(crate) fn whole(&self, body: impl Whole, room: u64) -> Result<String> {
         let limit = self.settings.max_response_bytes;
-        let mut bytes = Vec::new();
+        // A little more, for std to see the end without growing.
+        let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or(0) + 64);
         let read = body
             .within_deadline()
             .take(limit.saturating_add(1))
@@ -694,6 +705,9 @@ fn tls(settings: &Settings) -> Result<ureq::tls::TlsConfig> {
 /// The headers that every request has. What must not be shown goes into `secrets`.
 fn headers(settings: &Settings, secrets: &mut Vec<String>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::ACCEPT, json.clone());
+    headers.insert(header::CONTENT_TYPE, json);
     headers.insert(
         header::ACCEPT_ENCODING,
         HeaderValue::from_static("identity"),
