@@ -111,6 +111,21 @@ impl Accumulator {
         Ok(said)
     }
 
+    /// Adds text to a choice that is there, as an event does that holds nothing else. Returns whether that choice
+    /// speaks; `None` if half of a surrogate pair waits, so that the event has to be read.
+    pub(crate) fn add_text(&mut self, choice: u32, text: &str) -> Option<bool> {
+        let at = self
+            .completion
+            .choices
+            .binary_search_by_key(&choice, |choice| choice.index)
+            .ok()?;
+        if !self.halves.get(at)?.is_empty() {
+            return None;
+        }
+        add_text(&mut self.completion.choices.get_mut(at)?.message, text);
+        Some(self.spokesman == Some(choice))
+    }
+
     fn add_choice(&mut self, place: u32, node: Node<'_>, said: &mut Said) -> Result<(), TooMany> {
         let (mut number, mut delta, mut message) = (place, None, None);
         let (mut logprobs, mut finish) = (None, None);

@@ -450,7 +450,7 @@ impl Usage {
             let detail = |name: &str| value.get(name)?.count();
             match &*name {
                 "prompt_tokens" | "input_tokens" => {
-                    usage.prompt_tokens = value.count().unwrap_or(usage.prompt_tokens)
+                    usage.prompt_tokens = value.count().unwrap_or(usage.prompt_tokens);
                 }
                 "completion_tokens" | "output_tokens" => {
                     usage.completion_tokens = value.count().unwrap_or(usage.completion_tokens);
@@ -461,7 +461,7 @@ impl Usage {
                 }
                 "prompt_tokens_details" => usage.cached_tokens = detail("cached_tokens"),
                 "reasoning_tokens" => {
-                    usage.reasoning_tokens = usage.reasoning_tokens.or(value.count())
+                    usage.reasoning_tokens = usage.reasoning_tokens.or(value.count());
                 }
                 "cached_tokens"
                 | "num_cached_tokens"

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::{Map, Value};
@@ -351,6 +352,12 @@ impl<'a> Node<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Where a string without escapes is in the text, between its quotes.
+    pub(crate) fn plain_string(self) -> Option<Range<usize>> {
+        let span = self.span();
+        (span.kind == Kind::Text).then(|| index(span.start)..index(span.end))
     }
 
     /// Appends a string to `out`. Half of a surrogate pair waits in `half` for the rest, which another string brings.

@@ -29,6 +29,7 @@ mod retry;
 mod search;
 mod sse;
 mod stream;
+mod template;
 pub mod testing;
 mod tool;
 mod transport;

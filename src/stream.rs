@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufReader, Write};
 use std::iter::FusedIterator;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::accumulate::{Accumulator, Said, TooMany};
@@ -12,6 +13,7 @@ use crate::client::Tickets;
 use crate::json::Json;
 use crate::refusal;
 use crate::sse::{Event, Events, Failure};
+use crate::template::Template;
 use crate::transport::{BodyStream, Head, Response, Transport};
 use crate::{Completion, Error, FinishReason, Result, Usage};
 
@@ -40,6 +42,7 @@ pub struct ChatStream {
     events: Option<Events<BufReader<BodyStream>>>,
     begun: bool,
     answer: Accumulator,
+    template: Template,
     /// A whole answer that came in place of a stream.
     whole: Option<Completion>,
     failed: bool,
@@ -54,13 +57,18 @@ pub struct ChatStream {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
     raw: String,
+    /// Where the text is in `raw`, if it stands there as it is; else `said` has it.
+    text: Option<Range<usize>>,
     said: Said,
 }
 
 impl Chunk {
     /// What this event adds to the text of choice 0; often `""`.
     pub fn text(&self) -> &str {
-        &self.said.text
+        match &self.text {
+            Some(at) => self.raw.get(at.clone()).unwrap_or_default(),
+            None => &self.said.text,
+        }
     }
 
     /// What this event adds to the reasoning of choice 0; mostly `""`.
@@ -94,6 +102,7 @@ impl ChatStream {
         ChatStream {
             events,
             begun: false,
+            template: Template::default(),
             answer,
             whole: None,
             failed: false,
@@ -207,7 +216,13 @@ impl ChatStream {
                 }
             }
             let step = match events.next() {
-                Ok(Some(event)) => read(&mut self.answer, self.head.status, &event, true)?,
+                Ok(Some(event)) => read(
+                    &mut self.answer,
+                    &mut self.template,
+                    self.head.status,
+                    &event,
+                    true,
+                )?,
                 Ok(None) => self.end(None)?,
                 Err(Failure::Io(cause)) => self.end(Some(cause))?,
                 Err(Failure::TooLong) => {
@@ -247,7 +262,13 @@ impl ChatStream {
     fn end(&mut self, cause: Option<io::Error>) -> Result<Step> {
         let tail = self.events.as_mut().and_then(Events::tail);
         if let Some(event) = tail {
-            match read(&mut self.answer, self.head.status, &event, false)? {
+            match read(
+                &mut self.answer,
+                &mut self.template,
+                self.head.status,
+                &event,
+                false,
+            )? {
                 Step::Nothing => {}
                 step => return Ok(step),
             }
@@ -285,7 +306,11 @@ impl ChatStream {
             completion.unrecorded = slot.keep(&self.head, &raw).err();
         }
         self.whole = Some(completion);
-        Ok(Chunk { raw, said })
+        Ok(Chunk {
+            raw,
+            text: None,
+            said,
+        })
     }
 
     /// Ends the stream with this error, and gives it what is known besides.
@@ -343,11 +368,30 @@ enum Step {
 }
 
 /// Takes one event. Of one that is not `whole`, since the input ended before it did, only what can be read counts.
-fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -> Result<Step> {
+fn read(
+    answer: &mut Accumulator,
+    template: &mut Template,
+    status: u16,
+    event: &Event<'_>,
+    whole: bool,
+) -> Result<Step> {
     let text = match std::str::from_utf8(event.data) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(event.data),
     };
+    if let Some((choice, at)) = template.find(event.data).filter(|_| event.name.is_empty()) {
+        if let Some(speaks) = text
+            .get(at.clone())
+            .and_then(|text| answer.add_text(choice, text))
+        {
+            let text_at = speaks.then_some(at);
+            return Ok(Step::Chunk(Chunk {
+                raw: text.into_owned(),
+                text: text_at,
+                said: Said::default(),
+            }));
+        }
+    }
     if text.trim() == "[DONE]" {
         return match answer.partial() {
             Some(_) => Ok(Step::End),
@@ -385,9 +429,11 @@ fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -
     if said.failed || (!said.has_choices && is_error()) {
         return Err(Error::reported(status, &text));
     }
+    template.learn(&text, root);
     drop(json);
     Ok(Step::Chunk(Chunk {
         raw: text.into_owned(),
+        text: None,
         said,
     }))
 }
