@@ -39,9 +39,9 @@ pub enum ErrorKind {
     Decode,
     /// The answer broke off before its end. [`Error::partial`] holds what came of a stream.
     Interrupted,
-    /// A [`Budget`](crate::Budget) is used up. Nothing was sent.
+    /// A budget is used up. Nothing was sent.
     Budget,
-    /// A [`Cassette`](crate::Cassette) has no recording of the request, or cannot be read or written.
+    /// A cassette has no recording of the request, or cannot be read or written.
     Cassette,
 }
 
