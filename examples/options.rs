@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let request = ChatRequest::new(GEMMA_2_27B_IT, messages)
         .max_tokens(20)
         .temperature(0.2)
-        .stop(["\n\n"])
+        .fold_system() // Gemma 2 has no system role: the text goes in front of the question
         .param("user", "ada"); // what has no method of its own
     println!("{}\n", serde_json::to_string_pretty(&request)?);
 
