@@ -57,7 +57,7 @@ impl Client {
         builder.build()
     }
 
-    /// A client with everything as by default, to be changed.
+    /// Begins a client with everything as by default, to be changed. The environment is not read.
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
             api_key: None,
@@ -196,14 +196,19 @@ fn variable(name: &str) -> Result<Option<String>> {
     }
 }
 
-/// What a [`Client`] is made of. [`Client::builder`] begins one with everything as by default.
+/// What a [`Client`] is made of.
+///
+/// [`Client::builder`] begins one with everything as by default.
 ///
 /// ```
 /// use aimlapi::Client;
 /// use std::time::Duration;
 ///
 /// // Ollama on this machine: no key, no TLS, and more patience.
-/// let client = Client::builder().base_url("http://localhost:11434").timeout(Duration::from_secs(1800)).build()?;
+/// let client = Client::builder()
+///     .base_url("http://localhost:11434")
+///     .timeout(Duration::from_secs(1800))
+///     .build()?;
 /// # drop(client);
 /// # Ok::<(), aimlapi::Error>(())
 /// ```
@@ -227,8 +232,8 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// The key, sent as `Authorization: Bearer`. Default: none, which only another [`base_url`](Self::base_url) than
-    /// the default permits. An empty key is none.
+    /// The key, sent as `Authorization: Bearer`. Default: none, which [`build`](Self::build) refuses unless there is a
+    /// [`base_url`](Self::base_url). An empty key is none.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into()).filter(|key| !key.is_empty());
         self.key_source = if self.api_key.is_some() {
