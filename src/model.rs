@@ -57,14 +57,21 @@ impl Model {
     }
 
     /// Reads `{"data": [..]}`, which OpenAI and AI/ML API send with different items, `{"models": [..]}` or a bare list.
+    /// llama.cpp sends both members: the first in OpenAI's form, the second in Ollama's.
     pub(crate) fn decode(status: u16, body: String) -> Result<Vec<Model>> {
         #[derive(Deserialize)]
         struct Page<'a> {
-            #[serde(borrow, alias = "models")]
-            data: Vec<&'a RawValue>,
+            #[serde(borrow)]
+            data: Option<Vec<&'a RawValue>>,
+            #[serde(borrow)]
+            models: Option<Vec<&'a RawValue>>,
         }
-        let page = serde_json::from_str::<Page<'_>>(&body).map(|page| page.data);
-        match page.or_else(|_| serde_json::from_str::<Vec<&RawValue>>(&body)) {
+        let page = serde_json::from_str::<Page<'_>>(&body).ok();
+        let items = match page.and_then(|page| page.data.or(page.models)) {
+            Some(items) => Ok(items),
+            None => serde_json::from_str::<Vec<&RawValue>>(&body),
+        };
+        match items {
             Ok(items) => Ok(items.into_iter().filter_map(Model::read).collect()),
             Err(cause) => {
                 let value = serde_json::from_str(&body).unwrap_or(Value::Null);
@@ -75,5 +82,29 @@ impl Model {
                 })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_found_under_every_name() {
+        for body in [
+            r#"{"data": [{"id": "m"}]}"#,
+            r#"{"models": [{"name": "m"}]}"#,
+            r#"{"models": [{"name": "other"}], "object": "list", "data": [{"id": "m"}]}"#,
+            r#"{"models": [{"name": "m"}], "data": null}"#,
+            r#"[{"id": "m"}]"#,
+        ] {
+            let models = Model::decode(200, body.to_owned()).unwrap();
+            assert_eq!(
+                models.iter().map(Model::id).collect::<Vec<_>>(),
+                ["m"],
+                "{body}"
+            );
+        }
+        assert!(Model::decode(200, "{}".to_owned()).is_err());
     }
 }
