@@ -61,7 +61,8 @@ impl Client {
         Client::builder().build()
     }
 
-    /// A client with everything as by default, to be changed.
+    /// Begins a client with everything as by default, to be changed. If neither a key nor a base URL is given, both are
+    /// taken from the environment.
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
             api_key: None,
@@ -350,14 +351,19 @@ fn variable(name: &str) -> Result<Option<String>> {
     }
 }
 
-/// What a [`Client`] is made of. [`Client::builder`] begins one with everything as by default.
+/// What a [`Client`] is made of.
+///
+/// [`Client::builder`] begins one with everything as by default.
 ///
 /// ```
 /// use aimlapi::Client;
 /// use std::time::Duration;
 ///
 /// // Ollama on this machine: no key, no TLS, and more patience.
-/// let client = Client::builder().base_url("http://localhost:11434").timeout(Duration::from_secs(1800)).build()?;
+/// let client = Client::builder()
+///     .base_url("http://localhost:11434")
+///     .timeout(Duration::from_secs(1800))
+///     .build()?;
 /// # drop(client);
 /// # Ok::<(), aimlapi::Error>(())
 /// ```

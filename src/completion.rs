@@ -26,7 +26,7 @@ use crate::{Error, Message, Result, Role, ToolCall};
 /// use aimlapi::{Completion, FinishReason};
 ///
 /// let reply: Completion = serde_json::from_str(
-///     r#"{"model": "m", "choices": [{"message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop"}]}"#,
+///     r#"{"choices": [{"message": {"content": "Hello!"}, "finish_reason": "stop"}]}"#,
 /// )?;
 /// assert_eq!(reply.text(), "Hello!");
 /// assert_eq!(reply.finish_reason(), Some(&FinishReason::Stop));
@@ -92,7 +92,7 @@ impl Completion {
         })
     }
 
-    /// The tools that the model wants called.
+    /// The tools that the model wants called; empty where it wants none.
     pub fn tool_calls(&self) -> &[ToolCall] {
         self.first().tool_calls()
     }
@@ -117,7 +117,7 @@ impl Completion {
         &self.choices
     }
 
-    /// What the answer took; `None` where the server does not say.
+    /// What the answer took, in tokens; `None` where the server does not say.
     pub fn usage(&self) -> Option<&Usage> {
         self.usage.as_ref()
     }
@@ -414,7 +414,9 @@ impl fmt::Display for FinishReason {
     }
 }
 
-/// What an answer took, in tokens, as the server counts them. The counts of some providers do not add up.
+/// What an answer took, in tokens, as the server counts them.
+///
+/// The counts of some providers do not add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Usage {
@@ -479,7 +481,7 @@ impl Usage {
     }
 }
 
-/// How likely the tokens of an answer were. [`Choice::logprobs`] gives it.
+/// How likely the tokens of an answer were: [`Choice::logprobs`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Logprobs {

@@ -17,7 +17,8 @@ use crate::{Error, Result};
 /// use aimlapi::{Content, ContentPart};
 ///
 /// assert_eq!(Content::from("hello").as_text(), Some("hello"));
-/// let parts = Content::from([ContentPart::text("What is this?"), ContentPart::image_url("https://example.com/a.png")]);
+/// let picture = ContentPart::image_url("https://example.com/a.png");
+/// let parts = Content::from([ContentPart::text("What is this?"), picture]);
 /// assert_eq!(parts.as_text(), None);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -124,7 +125,8 @@ impl Content {
 /// use aimlapi::{ContentPart, Message};
 ///
 /// let picture = ContentPart::image_bytes(&std::fs::read("cat.jpg")?)?.detail("low");
-/// let reply = aimlapi::chat("google/gemini-2.5-flash", Message::user([ContentPart::text("What is this?"), picture]))?;
+/// let question = Message::user([ContentPart::text("What is this?"), picture]);
+/// let reply = aimlapi::chat("google/gemini-2.5-flash", question)?;
 /// println!("{}", reply.text());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

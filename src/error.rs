@@ -16,9 +16,9 @@ use crate::{Completion, Spent};
 /// ```
 /// use aimlapi::{Client, ErrorKind};
 ///
-/// let error = Client::new("no\nkey").unwrap_err();
+/// let error = Client::new("").unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Input);
-/// assert_eq!(error.to_string(), "the API key holds a character that no HTTP header can carry: a control character at position 3");
+/// println!("{error}"); // no API key: set the environment variable AIMLAPI_API_KEY, or ..
 /// ```
 pub struct Error(Box<Repr>);
 
@@ -29,7 +29,7 @@ pub enum ErrorKind {
     /// The request or the client's settings cannot be right. Nothing was sent.
     Input,
     /// No connection, or one that was lost before an answer began: host not found, refused, certificate not accepted,
-    /// proxy down. Whether the server saw the request is told by [`Error::is_retryable`]: if so it did not.
+    /// proxy down. Where [`Error::is_retryable`] is true, the server has not seen the request.
     Connection,
     /// It took longer than the client's timeouts permit. The server may have answered, and billed.
     Timeout,
@@ -39,9 +39,9 @@ pub enum ErrorKind {
     Decode,
     /// The answer broke off before its end. [`Error::partial`] holds what came of a stream.
     Interrupted,
-    /// A [`Budget`](crate::Budget) is used up. Nothing was sent.
+    /// A budget is used up. Nothing was sent.
     Budget,
-    /// A [`Cassette`](crate::Cassette) has no recording of the request, or cannot be read or written.
+    /// A cassette has no recording of the request, or cannot be read or written.
     Cassette,
 }
 

@@ -7,8 +7,9 @@ use serde_json::Value;
 use crate::Result;
 use crate::encoded::Encoded;
 
-/// What form the answer has: text, JSON, or JSON of a given schema. [`Completion::json`](crate::Completion::json)
-/// reads the answer.
+/// What form the answer has: text, JSON, or JSON of a given schema.
+///
+/// [`Completion::json`](crate::Completion::json) reads the answer.
 ///
 /// ```
 /// use aimlapi::{ChatRequest, ResponseFormat};
@@ -21,7 +22,8 @@ use crate::encoded::Encoded;
 ///     "additionalProperties": false,
 /// }))
 /// .strict(true);
-/// let request = ChatRequest::new("gpt-4o", "Who wrote the first program?").response_format(format);
+/// let request = ChatRequest::new("gpt-4o", "Who wrote the first program?")
+///     .response_format(format);
 /// # drop(request);
 /// ```
 #[derive(Clone, Debug, PartialEq)]

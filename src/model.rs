@@ -63,3 +63,26 @@ impl Model {
         })
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_found_under_every_name() {
+        for body in [
+            r#"{"data": [{"id": "m"}]}"#,
+            r#"{"models": [{"name": "m"}]}"#,
+            r#"{"models": [{"name": "other"}], "object": "list", "data": [{"id": "m"}]}"#,
+            r#"{"models": [{"name": "m"}], "data": null}"#,
+            r#"[{"id": "m"}]"#,
+        ] {
+            let models = Model::decode(200, body.to_owned()).unwrap();
+            assert_eq!(
+                models.iter().map(Model::id).collect::<Vec<_>>(),
+                ["m"],
+                "{body}"
+            );
+        }
+        assert!(Model::decode(200, "{}".to_owned()).is_err());
+    }
+}

@@ -25,9 +25,10 @@ use crate::{
 /// [`Input`](crate::ErrorKind::Input).
 ///
 /// ```
-/// use aimlapi::{ChatRequest, GEMMA_2_27B_IT, Message};
+/// use aimlapi::{ChatRequest, Message};
 ///
-/// let request = ChatRequest::new(GEMMA_2_27B_IT, [Message::system("Be brief."), Message::user("Why is the sky blue?")])
+/// let messages = [Message::system("Be brief."), Message::user("Why is the sky blue?")];
+/// let request = ChatRequest::new("openai/gpt-4o-mini", messages)
 ///     .max_tokens(200)
 ///     .temperature(0.7);
 /// # drop(request);

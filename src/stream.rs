@@ -24,16 +24,18 @@ use crate::{Completion, Error, FinishReason, Result, Usage};
 ///
 /// Dropping a stream closes its connection, so that the server stops generating, and charging.
 ///
+/// [`write_to`](ChatStream::write_to) prints an answer as it arrives. To see each piece, iterate:
+///
 /// ```no_run
 /// use aimlapi::{ChatRequest, GEMMA_2_27B_IT};
 ///
 /// let client = aimlapi::Client::from_env()?;
 /// let mut stream = client.stream(&ChatRequest::new(GEMMA_2_27B_IT, "Tell me a story."))?;
 /// for chunk in &mut stream {
-///     print!("{}", chunk?.text());
+///     println!("{:?}", chunk?.text());
 /// }
 /// let reply = stream.finish()?;
-/// println!("\n{:?}", reply.finish_reason());
+/// println!("{:?}", reply.finish_reason());
 /// # Ok::<(), aimlapi::Error>(())
 /// ```
 #[must_use = "a stream is read by iterating over it, or with finish() or write_to(); dropping it ends the answer"]
@@ -53,7 +55,9 @@ pub struct ChatStream {
     tickets: Option<Tickets>,
 }
 
-/// One event of a stream. Most hold a few words of the answer; some hold none, such as the last one, with the usage.
+/// One event of a stream.
+///
+/// Most hold a few words of the answer; some hold none, such as the last one, with the usage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
     raw: String,

@@ -208,8 +208,8 @@ impl Serialize for ToolChoice {
 ///     city: String,
 /// }
 ///
-/// let reply: Completion = serde_json::from_str(r#"{"choices": [{"message": {"role": "assistant", "tool_calls": [
-///     {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Paris\"}"}}
+/// let reply: Completion = serde_json::from_str(r#"{"choices": [{"message": {"tool_calls": [
+///     {"id": "call_1", "function": {"name": "weather", "arguments": "{\"city\": \"Paris\"}"}}
 /// ]}}]}"#)?;
 /// let call = &reply.tool_calls()[0];
 /// assert_eq!((call.id(), call.name()), ("call_1", "weather"));
