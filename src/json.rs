@@ -22,6 +22,7 @@ const MAX_DEPTH: usize = 128;
 pub(crate) struct Json<'a> {
     text: &'a str,
     nodes: Vec<Span>,
+    has_escapes: bool,
 }
 
 /// Where a value is in the text: of a string, what is between its quotes.
@@ -44,6 +45,14 @@ enum Kind {
     Escaped,
     Array,
     Object,
+}
+
+/// What a value is, as far as it matters for writing it anew.
+pub(crate) enum Shape {
+    Text,
+    Array,
+    Object,
+    Other,
 }
 
 /// Why a text is no JSON.
@@ -108,12 +117,7 @@ impl<'a> Json<'a> {
                 (Expect::NameOrEnd | Expect::Name, b'"') => {
                     let (kind, end) = string(bytes, at + 1)?;
                     add(kind, place(at + 1)?, place(end)?);
-                    at = skip_space(bytes, end + 1);
-                    match bytes.get(at) {
-                        Some(b':') => at += 1,
-                        Some(_) => return Err(Broken { at, is_cut: false }),
-                        None => return Err(Broken { at, is_cut: true }),
-                    }
+                    at = colon(bytes, end + 1)?;
                     expect = Expect::Value;
                     continue;
                 }
@@ -175,13 +179,23 @@ impl<'a> Json<'a> {
             if open.is_empty() {
                 at = skip_space(bytes, at);
                 return if at == bytes.len() {
-                    Ok(Json { text, nodes })
+                    let has_escapes = nodes.iter().any(|span| span.kind == Kind::Escaped);
+                    Ok(Json {
+                        text,
+                        nodes,
+                        has_escapes,
+                    })
                 } else {
                     Err(Broken { at, is_cut: false })
                 };
             }
             expect = Expect::CommaOrEnd;
         }
+    }
+
+    /// Whether a string may hold half of a surrogate pair.
+    pub(crate) fn has_surrogates(&self) -> bool {
+        self.has_escapes && (self.text.contains("\\ud") || self.text.contains("\\uD"))
     }
 
     pub(crate) fn root(&self) -> Node<'_> {
@@ -199,6 +213,18 @@ fn skip_space(bytes: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+/// The place behind the colon that comes next.
+fn colon(bytes: &[u8], at: usize) -> Result<usize, Broken> {
+    let at = skip_space(bytes, at);
+    match bytes.get(at) {
+        Some(b':') => Ok(at + 1),
+        other => Err(Broken {
+            at,
+            is_cut: other.is_none(),
+        }),
+    }
 }
 
 /// The end of a string that begins here, behind its quote.
@@ -314,6 +340,15 @@ impl<'a> Node<'a> {
             .text
             .get(index(span.start)..index(span.end))
             .unwrap_or_default()
+    }
+
+    pub(crate) fn shape(self) -> Shape {
+        match self.span().kind {
+            Kind::Text | Kind::Escaped => Shape::Text,
+            Kind::Array => Shape::Array,
+            Kind::Object => Shape::Object,
+            Kind::Null | Kind::Bool | Kind::Number => Shape::Other,
+        }
     }
 
     pub(crate) fn is_null(self) -> bool {

@@ -284,7 +284,8 @@ impl Message {
         for (name, value) in node.members() {
             match &*name {
                 "role" => {
-                    if let Some(role) = value.str() {
+                    // Some servers send "" with every piece of a stream.
+                    if let Some(role) = value.str().filter(|role| !role.is_empty()) {
                         message.role = Role::from(&*role);
                     }
                 }

@@ -252,7 +252,7 @@ impl ChatStream {
     fn complete(&mut self) {
         // At once: a server may hold the connection open for long.
         self.events = None;
-        self.answer.flush_all();
+        self.answer.flush();
         let completion = self.answer.completion_mut();
         if let Some(mut tickets) = self.tickets.take() {
             tickets.answered(completion);
@@ -321,7 +321,7 @@ impl ChatStream {
     fn fail(&mut self, error: Error) -> Error {
         self.events = None;
         self.failed = true;
-        self.answer.flush_all();
+        self.answer.flush();
         let Head {
             status, attempts, ..
         } = self.head;
@@ -423,7 +423,7 @@ fn read(
         }
     };
     let root = json.root();
-    let said = answer.add(root).map_err(|TooMany| {
+    let said = answer.add(&json).map_err(|TooMany| {
         Error::undecodable(
             "the stream has more choices or tool calls than any answer",
             &text,
