@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
-use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy};
+use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy, ProxyProtocol};
 
 use crate::cassette::Recording;
 use crate::endpoint::{CHAT_PATH, Endpoint};
@@ -657,9 +657,9 @@ fn proxy(settings: &Settings) -> Result<Option<Option<Proxy>>> {
         None if settings.endpoint.is_loopback() => return Ok(Some(None)),
         None => Proxy::try_from_env(),
     };
-    let socks = given
-        .as_ref()
-        .is_some_and(|proxy| !matches!(proxy.protocol().to_string().as_str(), "http" | "https"));
+    let socks = given.as_ref().is_some_and(|proxy| {
+        !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+    });
     if socks && !cfg!(feature = "socks-proxy") {
         return Err(Error::input(
             "a SOCKS proxy needs the feature `socks-proxy` of aimlapi",
