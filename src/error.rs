@@ -45,6 +45,9 @@ pub enum ErrorKind {
     Cassette,
 }
 
+const PROXY_SOURCES: &str = "the proxy comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY \
+     names exceptions";
+
 /// As much of a stream's event as its error keeps, in characters.
 const MAX_PAYLOAD: usize = 64 << 10;
 
@@ -335,12 +338,24 @@ impl Error {
         )
     }
 
-    pub(crate) fn proxy(
+    /// A connection to `proxy` (host and port) that was not made, so that nothing was sent.
+    pub(crate) fn proxy_unreachable(
+        proxy: &str,
         authority: &str,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Error {
-        Error::connection(format!("the proxy did not connect to {authority}"), cause)
-            .with_hint("it comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY names exceptions")
+        Error::unreachable(&format!("the proxy {proxy} for {authority}"), cause)
+            .with_hint(PROXY_SOURCES)
+    }
+
+    /// A proxy that was reached, and does not do what it is for.
+    pub(crate) fn proxy_refused(
+        proxy: &str,
+        authority: &str,
+        cause: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        let what = format!("the proxy {proxy} did not connect to {authority}");
+        Error::connection(what, cause).with_hint(PROXY_SOURCES)
     }
 
     /// A connection that was lost after the request went out and before a response came.

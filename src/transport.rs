@@ -429,7 +429,7 @@ impl Transport {
             }
             ureq::Error::Timeout(_) => (self.timed_out(false), Again::Never),
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                (Error::unreachable(authority, error), Again::Later)
+                (self.unreachable(error), Again::Later)
             }
             ureq::Error::Io(e) => match e.kind() {
                 Io::ConnectionRefused
@@ -457,8 +457,10 @@ impl Transport {
                     Again::Never,
                 ),
             },
-            ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
-                (Error::proxy(authority, error), Again::Never)
+            ureq::Error::ConnectProxyFailed(_) => {
+                let proxy = self.proxy().unwrap_or_default();
+                let error = Error::proxy_refused(&proxy, authority, error);
+                (error, Again::Never)
             }
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
                 (Error::protocol(authority, error), Again::Never)
@@ -470,15 +472,19 @@ impl Transport {
         }
     }
 
-    fn unreachable(&self, cause: io::Error) -> Error {
+    fn unreachable(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         let authority = self.settings.endpoint.authority();
-        match self.agent.config().proxy() {
-            Some(proxy) => Error::proxy(
-                &format!("{authority} (at {}:{})", proxy.host(), proxy.port()),
-                cause,
-            ),
+        match self.proxy() {
+            Some(proxy) => Error::proxy_unreachable(&proxy, authority, cause),
             None => Error::unreachable(authority, cause),
         }
+    }
+
+    /// Host and port of the proxy that the requests go through.
+    fn proxy(&self) -> Option<String> {
+        let proxy = self.agent.config().proxy()?;
+        let used = !proxy.is_no_proxy(&self.chat);
+        used.then(|| format!("{}:{}", proxy.host(), proxy.port()))
     }
 
     fn timed_out(&self, idle: bool) -> Error {
