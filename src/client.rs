@@ -273,11 +273,8 @@ impl Client {
 
     /// An error that a response's body told, with what its head says.
     fn concluded(&self, error: Error, head: &transport::Head) -> Error {
-        self.transport.redact(
-            error
-                .with_request_id(head.id())
-                .with_attempts(head.attempts),
-        )
+        self.transport
+            .redact(error.with_request_id(head).with_attempts(head.attempts))
     }
 }
 

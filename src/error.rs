@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::refusal::{Refusal, one_line};
+use crate::transport::Head;
 use crate::{Completion, Spent};
 
 /// A failed call: what failed, what was said about it, and what to do.
@@ -562,10 +563,12 @@ impl Error {
         self.caused_by(cause)
     }
 
-    pub(crate) fn with_request_id(mut self, id: Option<&str>) -> Error {
-        if self.0.request_id.is_none() {
-            self.0.request_id = id.map(str::to_owned);
-        }
+    /// An id in the body, where there is one, counts less than the head's `x-inference-id` and more than its
+    /// `x-request-id`.
+    pub(crate) fn with_request_id(mut self, head: &Head) -> Error {
+        let of_body = self.0.request_id.take();
+        let id = head.inference_id.clone().or(of_body);
+        self.0.request_id = id.or_else(|| head.request_id.clone());
         self
     }
 

@@ -99,8 +99,8 @@ impl Call<'_> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Head {
     pub(crate) status: u16,
-    inference_id: Option<String>,
-    request_id: Option<String>,
+    pub(crate) inference_id: Option<String>,
+    pub(crate) request_id: Option<String>,
     pub(crate) client_request_id: Option<String>,
     pub(crate) usd_spent: Option<f64>,
     pub(crate) is_event_stream: bool,
@@ -533,7 +533,7 @@ impl Response {
             Err(error) => {
                 let error = error
                     .with_status(head.status)
-                    .with_request_id(head.id())
+                    .with_request_id(&head)
                     .with_attempts(head.attempts);
                 Err(transport.redact(error))
             }
