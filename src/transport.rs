@@ -564,10 +564,14 @@ impl Transport {
             .take(limit.saturating_add(1))
             .read_to_end(&mut bytes);
         let too_large = u64::try_from(bytes.len()).is_ok_and(|length| length > limit);
-        let text = match String::from_utf8(bytes) {
+        let mut text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
         };
+        // A few servers begin with a byte order mark, which JSON has no place for.
+        if text.starts_with('\u{feff}') {
+            text.remove(0);
+        }
         match read {
             Err(cause) => Err(self.read_failed(cause, false).with_body(text)),
             Ok(_) if too_large => Err(Error::too_large(limit, "the answer").with_body(text)),
