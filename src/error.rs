@@ -384,12 +384,13 @@ impl Error {
     }
 
     /// Like [`Error::timeout`], and nothing had been sent yet.
-    pub(crate) fn connect_timeout(authority: &str, limit: Duration) -> Error {
-        let mut error = Error::timeout(
-            &format!("no connection to {authority}"),
-            limit,
-            "the limit is connect_timeout()",
-        );
+    pub(crate) fn connect_timeout(
+        authority: &str,
+        limit: Duration,
+        setting: &'static str,
+    ) -> Error {
+        let during = format!("no connection to {authority}");
+        let mut error = Error::timeout(&during, limit, setting);
         error.0.retryable = true;
         error
     }

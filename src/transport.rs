@@ -30,6 +30,9 @@ const USD_SPENT: HeaderName = HeaderName::from_static("x-aimlapi-usd-spent");
 /// Longer than any program runs, and short enough to be added to an `Instant`.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
+/// What bounds a call as a whole, for messages.
+const OVERALL: &str = "the limit is timeout(), over all attempts";
+
 /// The longest time without any progress while a request is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -415,15 +418,26 @@ impl Transport {
     /// The error of an attempt that got no response.
     fn failed(&self, call: Call<'_>, error: ureq::Error, elapsed: Duration) -> (Error, Again) {
         use io::ErrorKind as Io;
-        use ureq::Timeout::{Connect, PerRead, Resolve};
+        use ureq::Timeout::{Connect, PerRead, PerWrite, Resolve};
 
         let settings = &self.settings;
         let authority = settings.endpoint.authority();
         match error {
-            ureq::Error::Timeout(Resolve | Connect) => (
-                Error::connect_timeout(authority, settings.connect_timeout),
-                Again::Later,
-            ),
+            ureq::Error::Timeout(Resolve | Connect) => {
+                // Over so soon, it was the call's own limit that was reached.
+                let (limit, setting) = if elapsed < settings.connect_timeout {
+                    (settings.timeout, OVERALL)
+                } else {
+                    (settings.connect_timeout, "the limit is connect_timeout()")
+                };
+                let error = Error::connect_timeout(authority, limit, setting);
+                (error, Again::Later)
+            }
+            ureq::Error::Timeout(PerWrite) => {
+                let during = format!("{authority} took no byte of the request");
+                let error = Error::timeout(&during, WRITE_TIMEOUT, "this limit is fixed");
+                (error, Again::Never)
+            }
             ureq::Error::Timeout(PerRead) if call.is_stream() => {
                 (self.timed_out(true), Again::Never)
             }
@@ -498,11 +512,7 @@ impl Transport {
             )
         } else {
             let limit = self.settings.timeout;
-            Error::timeout(
-                &format!("no answer from {authority}"),
-                limit,
-                "the limit is timeout(), over all attempts",
-            )
+            Error::timeout(&format!("no answer from {authority}"), limit, OVERALL)
         }
     }
 
