@@ -528,7 +528,10 @@ impl ClientBuilder {
         let transport = Transport::new(Settings {
             endpoint,
             key: self.api_key,
-            key_source: self.key_source,
+            key_source: match self.key_source {
+                KeySource::None if has_secret => KeySource::Given,
+                source => source,
+            },
             headers: self.headers,
             user_agent: self.user_agent,
             connect_timeout: self.connect_timeout,
