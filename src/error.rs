@@ -49,6 +49,9 @@ pub enum ErrorKind {
 const PROXY_SOURCES: &str = "the proxy comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY \
      names exceptions";
 
+/// A secret of fewer characters is none, and to take it out would tear words apart.
+const SHORTEST: usize = 4;
+
 /// As much of a stream's event as its error keeps, in characters.
 const MAX_PAYLOAD: usize = 64 << 10;
 
@@ -600,12 +603,8 @@ impl Error {
         let owned = hint.as_mut().map(Cow::to_mut);
         texts.extend(owned);
         for text in texts {
-            for secret in secrets
-                .iter()
-                .filter(|secret| text_holds(text, secret))
-                .collect::<Vec<_>>()
-            {
-                *text = text.replace(secret.as_str(), "[key]");
+            for secret in secrets {
+                hide(text, secret);
             }
         }
         // A cause is somebody else's type: one that shows a secret is dropped whole.
@@ -620,9 +619,22 @@ impl Error {
     }
 }
 
-/// A secret of a few characters is no secret, and would tear words apart.
+/// Takes a secret out of a text, also where the text was cut in the middle of it.
+fn hide(text: &mut String, secret: &str) {
+    if text_holds(text, secret) {
+        *text = text.replace(secret, "[key]");
+    }
+    let kept = text.strip_suffix('…').unwrap_or_default();
+    let mut starts = (SHORTEST..secret.len())
+        .rev()
+        .filter_map(|end| secret.get(..end));
+    if let Some(rest) = starts.find_map(|start| kept.strip_suffix(start)) {
+        *text = format!("{rest}[key]…");
+    }
+}
+
 fn text_holds(text: &str, secret: &str) -> bool {
-    secret.len() >= 4 && text.contains(secret)
+    secret.len() >= SHORTEST && text.contains(secret)
 }
 
 fn hint_for(status: u16, said: &str, url: &str, key: KeySource) -> Option<Cow<'static, str>> {
