@@ -565,11 +565,14 @@ impl ClientBuilder {
 
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its query may hold a key, and what is no base URL may hold anything.
+        let base_url = Endpoint::parse(self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))
+            .map_or_else(
+                |_| "[no base URL]".to_owned(),
+                |endpoint| endpoint.shown(""),
+            );
         f.debug_struct("ClientBuilder")
-            .field(
-                "base_url",
-                &self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL),
-            )
+            .field("base_url", &base_url)
             .field("api_key", &shown_key(self.api_key.is_some()))
             .finish_non_exhaustive()
     }
