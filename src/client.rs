@@ -274,11 +274,8 @@ impl Client {
 
     /// An error that a response's body told, with what its head says.
     fn concluded(&self, error: Error, head: &transport::Head) -> Error {
-        self.transport.redact(
-            error
-                .with_request_id(head.id())
-                .with_attempts(head.attempts),
-        )
+        self.transport
+            .redact(error.with_request_id(head).with_attempts(head.attempts))
     }
 }
 
@@ -537,7 +534,10 @@ impl ClientBuilder {
         let transport = Transport::new(Settings {
             endpoint,
             key: self.api_key,
-            key_source: self.key_source,
+            key_source: match self.key_source {
+                KeySource::None if has_secret => KeySource::Given,
+                source => source,
+            },
             headers: self.headers,
             user_agent: self.user_agent,
             connect_timeout: self.connect_timeout,
@@ -571,11 +571,14 @@ impl ClientBuilder {
 
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its query may hold a key, and what is no base URL may hold anything.
+        let base_url = Endpoint::parse(self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))
+            .map_or_else(
+                |_| "[no base URL]".to_owned(),
+                |endpoint| endpoint.shown(""),
+            );
         f.debug_struct("ClientBuilder")
-            .field(
-                "base_url",
-                &self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL),
-            )
+            .field("base_url", &base_url)
             .field("api_key", &shown_key(self.api_key.is_some()))
             .finish_non_exhaustive()
     }

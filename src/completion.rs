@@ -40,7 +40,10 @@ pub struct Completion {
     /// Never empty outside this crate.
     pub(crate) choices: Vec<Choice>,
     pub(crate) usage: Option<Usage>,
+    /// What the provider that is paid reports.
     pub(crate) usd_spent: Option<f64>,
+    /// The cost in the usage, which may be that of a provider behind it.
+    cost: Option<f64>,
     /// Of the whole answer; a choice has its own besides.
     pub(crate) citations: Vec<String>,
     pub(crate) request_id: Option<String>,
@@ -131,7 +134,7 @@ impl Completion {
     /// What the answer cost in US dollars, where the server reports it: `meta.usage.usd_spent`, the header
     /// `x-aimlapi-usd-spent`, or `usage.cost`. It is never computed from a list of prices.
     pub fn usd_spent(&self) -> Option<f64> {
-        self.usd_spent
+        self.usd_spent.or(self.cost)
     }
 
     /// The server's id of the completion; `""` where it gave none.
@@ -222,6 +225,7 @@ impl Completion {
             choices: Vec::new(),
             usage: None,
             usd_spent: None,
+            cost: None,
             citations: Vec::new(),
             request_id: None,
             client_request_id: None,
@@ -242,7 +246,7 @@ impl Completion {
                 if self.usage.is_none() || usage != Some(Usage::default()) {
                     self.usage = usage.or(self.usage);
                 }
-                self.usd_spent = self.usd_spent.or_else(|| cost(value));
+                self.cost = cost(value).or(self.cost);
             }
             "meta" => {
                 let spent = value
@@ -619,7 +623,7 @@ impl Serialize for Completion {
         if let Some(usage) = &self.usage {
             map.serialize_entry("usage", usage)?;
         }
-        if let Some(usd) = self.usd_spent {
+        if let Some(usd) = self.usd_spent() {
             map.serialize_entry("meta", &json!({ "usage": { "usd_spent": usd } }))?;
         }
         if !self.citations.is_empty() {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::refusal::{Refusal, one_line};
+use crate::transport::Head;
 use crate::{Completion, Spent};
 
 /// A failed call: what failed, what was said about it, and what to do.
@@ -44,6 +45,12 @@ pub enum ErrorKind {
     /// A cassette has no recording of the request, or cannot be read or written.
     Cassette,
 }
+
+const PROXY_SOURCES: &str = "the proxy comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY \
+     names exceptions";
+
+/// A secret of fewer characters is none, and to take it out would tear words apart.
+const SHORTEST: usize = 4;
 
 /// As much of a stream's event as its error keeps, in characters.
 const MAX_PAYLOAD: usize = 64 << 10;
@@ -335,12 +342,24 @@ impl Error {
         )
     }
 
-    pub(crate) fn proxy(
+    /// A connection to `proxy` (host and port) that was not made, so that nothing was sent.
+    pub(crate) fn proxy_unreachable(
+        proxy: &str,
         authority: &str,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Error {
-        Error::connection(format!("the proxy did not connect to {authority}"), cause)
-            .with_hint("it comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY names exceptions")
+        Error::unreachable(&format!("the proxy {proxy} for {authority}"), cause)
+            .with_hint(PROXY_SOURCES)
+    }
+
+    /// A proxy that was reached, and does not do what it is for.
+    pub(crate) fn proxy_refused(
+        proxy: &str,
+        authority: &str,
+        cause: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        let what = format!("the proxy {proxy} did not connect to {authority}");
+        Error::connection(what, cause).with_hint(PROXY_SOURCES)
     }
 
     /// A connection that was lost after the request went out and before a response came.
@@ -368,12 +387,13 @@ impl Error {
     }
 
     /// Like [`Error::timeout`], and nothing had been sent yet.
-    pub(crate) fn connect_timeout(authority: &str, limit: Duration) -> Error {
-        let mut error = Error::timeout(
-            &format!("no connection to {authority}"),
-            limit,
-            "the limit is connect_timeout()",
-        );
+    pub(crate) fn connect_timeout(
+        authority: &str,
+        limit: Duration,
+        setting: &'static str,
+    ) -> Error {
+        let during = format!("no connection to {authority}");
+        let mut error = Error::timeout(&during, limit, setting);
         error.0.retryable = true;
         error
     }
@@ -547,10 +567,12 @@ impl Error {
         self.caused_by(cause)
     }
 
-    pub(crate) fn with_request_id(mut self, id: Option<&str>) -> Error {
-        if self.0.request_id.is_none() {
-            self.0.request_id = id.map(str::to_owned);
-        }
+    /// An id in the body, where there is one, counts less than the head's `x-inference-id` and more than its
+    /// `x-request-id`.
+    pub(crate) fn with_request_id(mut self, head: &Head) -> Error {
+        let of_body = self.0.request_id.take();
+        let id = head.inference_id.clone().or(of_body);
+        self.0.request_id = id.or_else(|| head.request_id.clone());
         self
     }
 
@@ -581,12 +603,8 @@ impl Error {
         let owned = hint.as_mut().map(Cow::to_mut);
         texts.extend(owned);
         for text in texts {
-            for secret in secrets
-                .iter()
-                .filter(|secret| text_holds(text, secret))
-                .collect::<Vec<_>>()
-            {
-                *text = text.replace(secret.as_str(), "[key]");
+            for secret in secrets {
+                hide(text, secret);
             }
         }
         // A cause is somebody else's type: one that shows a secret is dropped whole.
@@ -601,9 +619,22 @@ impl Error {
     }
 }
 
-/// A secret of a few characters is no secret, and would tear words apart.
+/// Takes a secret out of a text, also where the text was cut in the middle of it.
+fn hide(text: &mut String, secret: &str) {
+    if text_holds(text, secret) {
+        *text = text.replace(secret, "[key]");
+    }
+    let kept = text.strip_suffix('…').unwrap_or_default();
+    let mut starts = (SHORTEST..secret.len())
+        .rev()
+        .filter_map(|end| secret.get(..end));
+    if let Some(rest) = starts.find_map(|start| kept.strip_suffix(start)) {
+        *text = format!("{rest}[key]…");
+    }
+}
+
 fn text_holds(text: &str, secret: &str) -> bool {
-    secret.len() >= 4 && text.contains(secret)
+    secret.len() >= SHORTEST && text.contains(secret)
 }
 
 fn hint_for(status: u16, said: &str, url: &str, key: KeySource) -> Option<Cow<'static, str>> {

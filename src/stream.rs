@@ -202,7 +202,7 @@ impl ChatStream {
                 let error = Error::interrupted("the stream had failed before its end")
                     .with_status(head.status);
                 let error = error
-                    .with_request_id(head.id())
+                    .with_request_id(&head)
                     .with_attempts(head.attempts)
                     .with_partial(partial);
                 Err(transport.redact(error))
@@ -327,7 +327,7 @@ impl ChatStream {
         } = self.head;
         let error = error
             .with_status(status)
-            .with_request_id(self.head.id())
+            .with_request_id(&self.head)
             .with_attempts(attempts);
         let error = match self.partial() {
             Some(partial) => error.with_partial(Some(partial.clone())),

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
-use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy};
+use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy, ProxyProtocol};
 
 use crate::cassette::Recording;
 use crate::endpoint::{CHAT_PATH, Endpoint};
@@ -29,6 +29,9 @@ const USD_SPENT: HeaderName = HeaderName::from_static("x-aimlapi-usd-spent");
 
 /// Longer than any program runs, and short enough to be added to an `Instant`.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// What bounds a call as a whole, for messages.
+const OVERALL: &str = "the limit is timeout(), over all attempts";
 
 /// The longest time without any progress while a request is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -99,8 +102,8 @@ impl Call<'_> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Head {
     pub(crate) status: u16,
-    inference_id: Option<String>,
-    request_id: Option<String>,
+    pub(crate) inference_id: Option<String>,
+    pub(crate) request_id: Option<String>,
     pub(crate) client_request_id: Option<String>,
     pub(crate) usd_spent: Option<f64>,
     pub(crate) is_event_stream: bool,
@@ -253,18 +256,18 @@ impl Transport {
     /// Calls at one `pace` wait together when one of them is told to slow down. Being told so is then no failure: it
     /// is not counted against the policy's retries, and only the deadline bounds it.
     pub(crate) fn run(&self, call: Call<'_>, pace: Option<&Pace>) -> Result<Response> {
-        let authority = self.settings.endpoint.authority();
+        let url = self.settings.endpoint.shown(call.path());
         let deadline = Instant::now() + self.settings.timeout;
         let (mut attempts, mut failures, mut fresh) = (0_u32, 0_u32, false);
         loop {
             attempts = attempts.saturating_add(1);
             let started = Instant::now();
             let left = deadline.saturating_duration_since(started);
-            log::debug!("{authority}{}: attempt {attempts}", call.path());
+            log::debug!("{url}: attempt {attempts}");
             let (error, again) = match self.attempt(call, left, attempts > 1, fresh) {
                 Ok(response) => {
                     let head = Head::of(&response, attempts);
-                    log::debug!("{authority}{}: status {}", call.path(), head.status);
+                    log::debug!("{url}: status {}", head.status);
                     if response.status().is_success() {
                         let body = response.into_body();
                         return Ok(Response {
@@ -415,21 +418,32 @@ impl Transport {
     /// The error of an attempt that got no response.
     fn failed(&self, call: Call<'_>, error: ureq::Error, elapsed: Duration) -> (Error, Again) {
         use io::ErrorKind as Io;
-        use ureq::Timeout::{Connect, PerRead, Resolve};
+        use ureq::Timeout::{Connect, PerRead, PerWrite, Resolve};
 
         let settings = &self.settings;
         let authority = settings.endpoint.authority();
         match error {
-            ureq::Error::Timeout(Resolve | Connect) => (
-                Error::connect_timeout(authority, settings.connect_timeout),
-                Again::Later,
-            ),
+            ureq::Error::Timeout(Resolve | Connect) => {
+                // Over so soon, it was the call's own limit that was reached.
+                let (limit, setting) = if elapsed < settings.connect_timeout {
+                    (settings.timeout, OVERALL)
+                } else {
+                    (settings.connect_timeout, "the limit is connect_timeout()")
+                };
+                let error = Error::connect_timeout(authority, limit, setting);
+                (error, Again::Later)
+            }
+            ureq::Error::Timeout(PerWrite) => {
+                let during = format!("{authority} took no byte of the request");
+                let error = Error::timeout(&during, WRITE_TIMEOUT, "this limit is fixed");
+                (error, Again::Never)
+            }
             ureq::Error::Timeout(PerRead) if call.is_stream() => {
                 (self.timed_out(true), Again::Never)
             }
             ureq::Error::Timeout(_) => (self.timed_out(false), Again::Never),
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                (Error::unreachable(authority, error), Again::Later)
+                (self.unreachable(error), Again::Later)
             }
             ureq::Error::Io(e) => match e.kind() {
                 Io::ConnectionRefused
@@ -457,8 +471,10 @@ impl Transport {
                     Again::Never,
                 ),
             },
-            ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
-                (Error::proxy(authority, error), Again::Never)
+            ureq::Error::ConnectProxyFailed(_) => {
+                let proxy = self.proxy().unwrap_or_default();
+                let error = Error::proxy_refused(&proxy, authority, error);
+                (error, Again::Never)
             }
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
                 (Error::protocol(authority, error), Again::Never)
@@ -470,15 +486,19 @@ impl Transport {
         }
     }
 
-    fn unreachable(&self, cause: io::Error) -> Error {
+    fn unreachable(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         let authority = self.settings.endpoint.authority();
-        match self.agent.config().proxy() {
-            Some(proxy) => Error::proxy(
-                &format!("{authority} (at {}:{})", proxy.host(), proxy.port()),
-                cause,
-            ),
+        match self.proxy() {
+            Some(proxy) => Error::proxy_unreachable(&proxy, authority, cause),
             None => Error::unreachable(authority, cause),
         }
+    }
+
+    /// Host and port of the proxy that the requests go through.
+    fn proxy(&self) -> Option<String> {
+        let proxy = self.agent.config().proxy()?;
+        let used = !proxy.is_no_proxy(&self.chat);
+        used.then(|| format!("{}:{}", proxy.host(), proxy.port()))
     }
 
     fn timed_out(&self, idle: bool) -> Error {
@@ -492,11 +512,7 @@ impl Transport {
             )
         } else {
             let limit = self.settings.timeout;
-            Error::timeout(
-                &format!("no answer from {authority}"),
-                limit,
-                "the limit is timeout(), over all attempts",
-            )
+            Error::timeout(&format!("no answer from {authority}"), limit, OVERALL)
         }
     }
 
@@ -527,7 +543,7 @@ impl Response {
             Err(error) => {
                 let error = error
                     .with_status(head.status)
-                    .with_request_id(head.id())
+                    .with_request_id(&head)
                     .with_attempts(head.attempts);
                 Err(transport.redact(error))
             }
@@ -558,10 +574,14 @@ impl Transport {
             .take(limit.saturating_add(1))
             .read_to_end(&mut bytes);
         let too_large = u64::try_from(bytes.len()).is_ok_and(|length| length > limit);
-        let text = match String::from_utf8(bytes) {
+        let mut text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
         };
+        // A few servers begin with a byte order mark, which JSON has no place for.
+        if text.starts_with('\u{feff}') {
+            text.remove(0);
+        }
         match read {
             Err(cause) => Err(self.read_failed(cause, false).with_body(text)),
             Ok(_) if too_large => Err(Error::too_large(limit, "the answer").with_body(text)),
@@ -657,9 +677,9 @@ fn proxy(settings: &Settings) -> Result<Option<Option<Proxy>>> {
         None if settings.endpoint.is_loopback() => return Ok(Some(None)),
         None => Proxy::try_from_env(),
     };
-    let socks = given
-        .as_ref()
-        .is_some_and(|proxy| !matches!(proxy.protocol().to_string().as_str(), "http" | "https"));
+    let socks = given.as_ref().is_some_and(|proxy| {
+        !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+    });
     if socks && !cfg!(feature = "socks-proxy") {
         return Err(Error::input(
             "a SOCKS proxy needs the feature `socks-proxy` of aimlapi",
