@@ -40,7 +40,10 @@ pub struct Completion {
     /// Never empty outside this crate.
     pub(crate) choices: Vec<Choice>,
     pub(crate) usage: Option<Usage>,
+    /// What AI/ML API says, which is what is paid.
     pub(crate) usd_spent: Option<f64>,
+    /// What `usage.cost` says, which may be the price of a provider behind it.
+    pub(crate) cost: Option<f64>,
     /// Of the whole answer; a choice has its own besides.
     pub(crate) citations: Vec<String>,
     pub(crate) request_id: Option<String>,
@@ -128,10 +131,10 @@ impl Completion {
         all.map(String::as_str).collect()
     }
 
-    /// What the answer cost in US dollars, where the server reports it: `meta.usage.usd_spent`, the header
-    /// `x-aimlapi-usd-spent`, or `usage.cost`. It is never computed from a list of prices.
+    /// What the answer cost in US dollars, where the server reports it: `meta.usage.usd_spent`, else the header
+    /// `x-aimlapi-usd-spent`, else `usage.cost`. It is never computed from a list of prices.
     pub fn usd_spent(&self) -> Option<f64> {
-        self.usd_spent
+        self.usd_spent.or(self.cost)
     }
 
     /// The server's id of the completion; `""` where it gave none.
@@ -228,6 +231,7 @@ impl Completion {
             choices: Vec::new(),
             usage: None,
             usd_spent: None,
+            cost: None,
             citations: Vec::new(),
             request_id: None,
             client_request_id: None,
@@ -248,7 +252,7 @@ impl Completion {
                 if self.usage.is_none() || usage != Some(Usage::default()) {
                     self.usage = usage.or(self.usage);
                 }
-                self.usd_spent = self.usd_spent.or_else(|| cost(value));
+                self.cost = cost(value).or(self.cost);
             }
             "meta" => {
                 let spent = value
@@ -618,7 +622,8 @@ impl Serialize for Completion {
         map.serialize_entry("model", &self.model)?;
         map.serialize_entry("choices", &self.choices)?;
         if let Some(usage) = &self.usage {
-            map.serialize_entry("usage", usage)?;
+            let cost = self.cost;
+            map.serialize_entry("usage", &Priced { usage, cost })?;
         }
         if let Some(usd) = self.usd_spent {
             map.serialize_entry("meta", &json!({ "usage": { "usd_spent": usd } }))?;
@@ -628,6 +633,14 @@ impl Serialize for Completion {
         }
         map.end()
     }
+}
+
+#[derive(Serialize)]
+struct Priced<'a> {
+    #[serde(flatten)]
+    usage: &'a Usage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<f64>,
 }
 
 impl Serialize for Choice {
