@@ -504,7 +504,8 @@ pub struct Logprobs {
 pub struct TokenLogprob {
     /// The token as text.
     pub token: String,
-    /// The natural logarithm of its probability; the API gives -9999 for very unlikely ones.
+    /// The natural logarithm of its probability; the API gives -9999 for very unlikely ones. Negative infinity where
+    /// the server gives none, as JSON has no number for it.
     pub logprob: f64,
     /// Its UTF-8 bytes, where the server gives them: a token may be a part of a character.
     pub bytes: Option<Vec<u8>>,
@@ -540,14 +541,17 @@ impl TokenLogprob {
     }
 
     fn read(node: Node<'_>) -> Option<TokenLogprob> {
-        let mut token = TokenLogprob::default();
+        let mut token = TokenLogprob {
+            logprob: f64::NEG_INFINITY,
+            ..TokenLogprob::default()
+        };
         if !node.is_object() {
             return None;
         }
         for (name, value) in node.members() {
             match &*name {
                 "token" => token.token = value.text().unwrap_or_default(),
-                "logprob" => token.logprob = value.float().unwrap_or_default(),
+                "logprob" => token.logprob = value.float().unwrap_or(f64::NEG_INFINITY),
                 "bytes" if value.is_array() => {
                     token.bytes = value
                         .items()
