@@ -260,12 +260,14 @@ impl Completion {
                     .and_then(|usage| usage.get("usd_spent")?.float());
                 self.usd_spent = spent.or(self.usd_spent);
             }
-            // Perplexity's, beside the choices; every chunk repeats it.
-            "citations" if value.is_array() => {
-                self.citations = value
-                    .items()
-                    .filter_map(|url| Some(url.str()?.into_owned()))
-                    .collect();
+            // Perplexity's, beside the choices; every chunk repeats it. What it found came to replace the addresses.
+            "citations" | "search_results" if value.is_array() => {
+                let url =
+                    |node: Node<'_>| Some(node.get("url").unwrap_or(node).str()?.into_owned());
+                let urls: Vec<String> = value.items().filter_map(url).collect();
+                if !urls.is_empty() && (name == "citations" || self.citations.is_empty()) {
+                    self.citations = urls;
+                }
             }
             _ => {}
         }
