@@ -20,7 +20,8 @@ use crate::{Error, Message, Result, Role, ToolCall};
 /// several choices speak of the first, `choices()[0]`; there is more than one only if
 /// [`n`](crate::ChatRequest::n) asked for them.
 ///
-/// It is `Serialize` and `Deserialize` in the wire's own form, so an answer can be stored, and a test can make one:
+/// It is `Serialize` and `Deserialize` in the wire's own form, so an answer can be stored, and a test can make one. What
+/// came with the response's headers is not stored: both ids, and a price that only a header told.
 ///
 /// ```
 /// use aimlapi::{Completion, FinishReason};
