@@ -2,10 +2,9 @@
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 
-use crate::Result;
 use crate::encoded::Encoded;
+use crate::{Result, schema};
 
 /// What form the answer has: text, JSON, or JSON of a given schema. [`Completion::json`](crate::Completion::json)
 /// reads the answer.
@@ -83,11 +82,13 @@ impl ResponseFormat {
         self
     }
 
-    /// What strict mode would refuse in the schema, one sentence for each place; empty if there is nothing.
+    /// What strict mode would refuse in the schema, one sentence for each place; empty if there is nothing. The check
+    /// is made here, without a call.
     ///
-    /// In strict mode every object must be closed (`"additionalProperties": false`) and must require each of its
-    /// properties; an optional one is required and nullable. The check is made here, without a call. It knows these
-    /// two rules, not every keyword that some model does without.
+    /// In strict mode the root is an object and no `anyOf`. Every object is closed (`"additionalProperties": false`)
+    /// and requires each of its properties; an optional one is required and nullable. Everything has a type. There are
+    /// `anyOf`, `$defs` and `$ref`, which stands alone; `allOf`, `oneOf`, `not`, conditions, tuples and patterns of
+    /// names there are not. Limits of size, and keywords that only some models do without, are not checked.
     ///
     /// ```
     /// use aimlapi::ResponseFormat;
@@ -104,16 +105,14 @@ impl ResponseFormat {
         let Form::JsonSchema { schema, .. } = &self.0 else {
             return Vec::new();
         };
-        let mut faults = Vec::new();
         match schema
             .as_ref()
             .map(|schema| serde_json::from_str(schema.get()))
         {
-            Ok(Ok(schema)) => lint("$", &schema, &mut faults),
-            Ok(Err(e)) => faults.push(format!("$: {e}")),
-            Err(reason) => faults.push(format!("$: {reason}")),
+            Ok(Ok(schema)) => schema::lint(&schema),
+            Ok(Err(e)) => vec![format!("$: {e}")],
+            Err(reason) => vec![format!("$: {reason}")],
         }
-        faults
     }
 
     /// Why the format cannot be sent.
@@ -127,52 +126,6 @@ impl ResponseFormat {
             return None;
         };
         Some(format!("the schema {name:?} has no JSON form: {reason}"))
-    }
-}
-
-// As deep as serde_json lets a value be, so the recursion is bounded.
-fn lint(path: &str, schema: &Value, faults: &mut Vec<String>) {
-    let Some(object) = schema.as_object() else {
-        return;
-    };
-    let properties = object.get("properties").and_then(Value::as_object);
-    let is_object = object.get("type").is_some_and(|kind| match kind {
-        Value::Array(kinds) => kinds.iter().any(|kind| kind == "object"),
-        kind => kind == "object",
-    });
-    if is_object || properties.is_some() {
-        if object.get("additionalProperties") != Some(&Value::Bool(false)) {
-            faults.push(format!("{path}: \"additionalProperties\" is not false"));
-        }
-        let required = object.get("required").and_then(Value::as_array);
-        for name in properties
-            .into_iter()
-            .flat_map(|properties| properties.keys())
-        {
-            if !required.is_some_and(|required| required.iter().any(|other| other == name)) {
-                faults.push(format!(
-                    "{path}: the property {name:?} is not in \"required\""
-                ));
-            }
-        }
-    }
-    for (keyword, inner) in object {
-        match (keyword.as_str(), inner) {
-            ("properties" | "$defs" | "definitions", Value::Object(schemas)) => {
-                for (name, schema) in schemas {
-                    lint(&format!("{path}.{keyword}.{name}"), schema, faults);
-                }
-            }
-            ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(schemas)) => {
-                for (place, schema) in schemas.iter().enumerate() {
-                    lint(&format!("{path}.{keyword}[{place}]"), schema, faults);
-                }
-            }
-            ("items" | "additionalProperties" | "not", schema) => {
-                lint(&format!("{path}.{keyword}"), schema, faults);
-            }
-            _ => {}
-        }
     }
 }
 

@@ -25,6 +25,7 @@ mod reasoning;
 mod refusal;
 mod request;
 mod retry;
+mod schema;
 mod search;
 mod sse;
 mod stream;

@@ -1,0 +1,95 @@
+//! What strict mode wants of a JSON Schema: told of any, and done to that of a type.
+
+use serde_json::{Map, Value};
+
+/// Keywords that strict mode does not know.
+const UNKNOWN: [&str; 15] = [
+    "allOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentRequired",
+    "dependentSchemas",
+    "patternProperties",
+    "propertyNames",
+    "unevaluatedProperties",
+    "prefixItems",
+    "contains",
+    "unevaluatedItems",
+    "uniqueItems",
+];
+
+/// Keywords of which every schema has one.
+const KINDS: [&str; 5] = ["type", "anyOf", "$ref", "enum", "const"];
+
+/// What strict mode would refuse, one sentence for each place.
+pub(crate) fn lint(schema: &Value) -> Vec<String> {
+    let mut faults = Vec::new();
+    if schema.get("type").is_none_or(|kind| kind != "object") {
+        faults.push("$: the root is not of type \"object\"".to_owned());
+    } else if schema.get("anyOf").is_some() {
+        faults.push("$: the root is an \"anyOf\"".to_owned());
+    }
+    lint_at("$", schema, &mut faults);
+    faults
+}
+
+// As deep as serde_json lets a value be, so the recursion is bounded.
+fn lint_at(path: &str, schema: &Value, faults: &mut Vec<String>) {
+    let Some(object) = schema.as_object() else {
+        faults.push(format!("{path}: the schema is {schema} and not an object"));
+        return;
+    };
+    if !KINDS.iter().any(|kind| object.contains_key(*kind)) {
+        faults.push(format!("{path}: there is no \"type\""));
+    }
+    if object.contains_key("$ref") && object.len() > 1 {
+        faults.push(format!("{path}: the \"$ref\" does not stand alone"));
+    }
+    let unknown = UNKNOWN
+        .iter()
+        .filter(|keyword| object.contains_key(**keyword));
+    faults.extend(unknown.map(|keyword| format!("{path}: strict mode has no {keyword:?}")));
+    let properties = object.get("properties").and_then(Value::as_object);
+    if is_object(object) || properties.is_some() {
+        if object.get("additionalProperties") != Some(&Value::Bool(false)) {
+            faults.push(format!("{path}: \"additionalProperties\" is not false"));
+        }
+        let required = object.get("required").and_then(Value::as_array);
+        for name in properties.into_iter().flat_map(Map::keys) {
+            if !required.is_some_and(|required| required.iter().any(|other| other == name)) {
+                faults.push(format!(
+                    "{path}: the property {name:?} is not in \"required\""
+                ));
+            }
+        }
+    }
+    for (keyword, inner) in object {
+        match (keyword.as_str(), inner) {
+            ("properties" | "$defs" | "definitions", Value::Object(schemas)) => {
+                for (name, schema) in schemas {
+                    lint_at(&format!("{path}.{keyword}.{name}"), schema, faults);
+                }
+            }
+            ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(schemas)) => {
+                for (place, schema) in schemas.iter().enumerate() {
+                    lint_at(&format!("{path}.{keyword}[{place}]"), schema, faults);
+                }
+            }
+            ("items", schema) => lint_at(&format!("{path}.items"), schema, faults),
+            ("additionalProperties", Value::Object(_)) => {
+                lint_at(&format!("{path}.{keyword}"), inner, faults);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_object(schema: &Map<String, Value>) -> bool {
+    schema.get("type").is_some_and(|kind| match kind {
+        Value::Array(kinds) => kinds.iter().any(|kind| kind == "object"),
+        kind => kind == "object",
+    })
+}
