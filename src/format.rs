@@ -65,6 +65,38 @@ impl ResponseFormat {
         })
     }
 
+    /// JSON that is a `T`, in strict mode: the type's own schema under the type's own name.
+    ///
+    /// The schema is made to fit strict mode. Every object is closed and requires all of its properties, in the order
+    /// of the struct's fields, in which the model writes them; a field that is an `Option` may be `null`, and one with
+    /// `#[serde(default)]` is always given. A doc comment becomes a description. What schemars says and strict mode
+    /// does not permit is left out: default values, formats other than those of strings that OpenAI knows, and that
+    /// the elements of a set are unique.
+    ///
+    /// `T` has to be a struct, and what strict mode cannot express stays as it is, to be named by
+    /// [`lint`](ResponseFormat::lint) and refused by the server: maps, `serde_json::Value`, tuples, flattened enums.
+    ///
+    /// The feature `schemars` makes serde_json keep the order of keys everywhere, in `json!` too: it turns on its
+    /// feature `preserve_order`.
+    ///
+    /// ```
+    /// use aimlapi::ResponseFormat;
+    ///
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct Person {
+    ///     name: String,
+    ///     /// The year of birth.
+    ///     born: Option<i32>,
+    /// }
+    ///
+    /// let format = ResponseFormat::of::<Person>();
+    /// assert!(format.lint().is_empty());
+    /// ```
+    #[cfg(feature = "schemars")]
+    pub fn of<T: schemars::JsonSchema>() -> ResponseFormat {
+        ResponseFormat::json_schema(schema::name::<T>(), schema::of::<T>()).strict(true)
+    }
+
     /// Whether the answer must follow the schema exactly. The schema then has to follow the rules of strict mode; see
     /// [`lint`](ResponseFormat::lint). Of no effect without a schema. Default: absent, the API's own.
     pub fn strict(mut self, value: bool) -> ResponseFormat {

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::encoded::Encoded;
 use crate::json::{self, Node};
+#[cfg(feature = "schemars")]
+use crate::schema;
 use crate::{Error, Result};
 
 /// A tool that a model may call: its name, what it does, and the arguments it takes.
@@ -65,6 +67,30 @@ impl Tool {
             strict: None,
         };
         Tool::new(kind, name)
+    }
+
+    /// A function that takes an `Args` as its arguments, in strict mode:
+    /// [`parse_arguments`](ToolCall::parse_arguments) reads them. The schema is made as that of
+    /// [`ResponseFormat::of`](crate::ResponseFormat::of), which tells what holds for it.
+    ///
+    /// ```
+    /// use aimlapi::Tool;
+    ///
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct Weather {
+    ///     city: String,
+    ///     /// For how many days from today.
+    ///     days: Option<u8>,
+    /// }
+    ///
+    /// let weather = Tool::of::<Weather>("weather").description("The weather in a city.");
+    /// # drop(weather);
+    /// ```
+    #[cfg(feature = "schemars")]
+    pub fn of<Args: schemars::JsonSchema>(name: impl Into<String>) -> Tool {
+        Tool::function(name)
+            .parameters(schema::of::<Args>())
+            .strict(true)
     }
 
     /// A tool that takes free text in place of arguments; [`grammar`](Tool::grammar) says which text.
