@@ -10,6 +10,7 @@
 
 mod support;
 
+mod documented;
 mod errors;
 mod faults;
 mod promises;
