@@ -156,6 +156,37 @@ fn a_setter_says_its_own_parameter_and_no_other() {
     }
 }
 
+/// What the API documents for other models than the first.
+#[rustfmt::skip]
+const OTHER_MODELS: [&str; 35] = [
+    "add_generation_prompt", "add_special_tokens", "audio", "best_of", "chat_template",
+    "chat_template_kwargs", "documents", "early_stopping", "enable_search", "enable_thinking",
+    "guided_choice", "guided_decoding_backend", "guided_grammar", "guided_json", "guided_regex",
+    "guided_whitespace_pattern", "ignore_eos", "include_stop_str_in_output", "ip",
+    "length_penalty", "mask_sensitive_info", "metadata", "min_tokens", "modalities", "n",
+    "search_options", "skip_special_tokens", "spaces_between_special_tokens", "stop_sequences",
+    "stop_token_ids", "system", "thinking", "thinking_budget", "use_beam_search", "user",
+];
+
+#[test]
+fn what_has_no_setter_is_told_in_the_docs_of_param() {
+    let source = include_str!("../../src/request.rs");
+    let rows: Vec<&str> = source
+        .lines()
+        .filter(|line| line.starts_with("/// | "))
+        .collect();
+    let documented = DOCUMENTS["properties"].as_object().unwrap().keys();
+    let names = documented.map(String::as_str).chain(OTHER_MODELS);
+    for name in
+        names.filter(|name| *name != "stream" && !source.contains(&format!("pub fn {name}(")))
+    {
+        assert!(
+            rows.iter().any(|row| row.contains(&format!("`{name}`"))),
+            "{name}"
+        );
+    }
+}
+
 /// A conversation with every kind of message and part that the first model documents.
 fn conversation() -> Vec<Message> {
     let reply: aimlapi::Completion = serde_json::from_value(json!({ "choices": [{ "message": {
