@@ -1,7 +1,9 @@
 //! What the API documents for a request to its first model can be said, and what is said is as documented.
 
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
+use std::{env, fs};
 
 use aimlapi::{
     ChatRequest, ContentPart, GEMMA_2_27B_IT, Message, Reasoning, ReasoningEffort, ResponseFormat,
@@ -10,7 +12,7 @@ use aimlapi::{
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use crate::support::{DONE, STREAM_HEAD, Server, event};
+use crate::support::{DONE, HELLO, STREAM_HEAD, Seen, Server, event, json as response};
 
 /// The names, types, values and bounds of the documents, as a JSON Schema.
 static DOCUMENTS: LazyLock<Value> = LazyLock::new(|| {
@@ -177,9 +179,12 @@ fn what_has_no_setter_is_told_in_the_docs_of_param() {
         .collect();
     let documented = DOCUMENTS["properties"].as_object().unwrap().keys();
     let names = documented.map(String::as_str).chain(OTHER_MODELS);
-    for name in
-        names.filter(|name| *name != "stream" && !source.contains(&format!("pub fn {name}(")))
-    {
+    let has_setter = |name: &str| {
+        ["(", "<"]
+            .iter()
+            .any(|next| source.contains(&format!("pub fn {name}{next}")))
+    };
+    for name in names.filter(|name| *name != "stream" && !has_setter(name)) {
         assert!(
             rows.iter().any(|row| row.contains(&format!("`{name}`"))),
             "{name}"
@@ -232,6 +237,73 @@ fn every_documented_message_and_tool_can_be_said() {
     ]);
     assert_as_documented(&body(&request));
     assert_as_documented(&body(&request.fold_system()));
+}
+
+/// Whatever an example needs to go on.
+fn answer(request: &Seen) -> String {
+    if request.line.starts_with("GET") {
+        return response(200, r#"{"data":[{"id":"a"}]}"#);
+    }
+    let body = request.json();
+    if body["stream"] == true {
+        return format!("{STREAM_HEAD}{}{DONE}", event("hello"));
+    }
+    let messages = body["messages"].as_array().unwrap();
+    if body["tools"].is_null() || messages.iter().any(|message| message["role"] == "tool") {
+        return response(200, HELLO);
+    }
+    let function = json!({ "name": body["tools"][0]["function"]["name"], "arguments": "{}" });
+    let call = json!({ "id": "1", "type": "function", "function": function });
+    let reply = json!({ "choices": [{ "message": { "tool_calls": [call] } }] });
+    response(200, &reply.to_string())
+}
+
+#[test]
+#[ignore = "runs the examples, which `cargo build --examples` builds"]
+fn the_examples_send_what_is_documented() {
+    let tests = env::current_exe().unwrap();
+    let examples = tests.parent().unwrap().with_file_name("examples");
+    let mut checked = 0;
+    for source in fs::read_dir("examples").unwrap() {
+        let source = source.unwrap().path();
+        // The one of errors shows, among others, what is refused.
+        if source.is_dir() || source.ends_with("errors.rs") {
+            continue;
+        }
+        let server = Server::start(|_, connection| {
+            loop {
+                let request = connection.request()?;
+                let answer = answer(&request);
+                connection.send(&answer)?;
+                if answer.starts_with(STREAM_HEAD) {
+                    return connection.close();
+                }
+            }
+        });
+        let mut example = Command::new(examples.join(source.file_stem().unwrap()));
+        example
+            .arg("Hello.")
+            .stdin(Stdio::null())
+            .current_dir(env::temp_dir());
+        example
+            .env("AIMLAPI_BASE_URL", server.base_url())
+            .env_remove("AIMLAPI_API_KEY");
+        example
+            .output()
+            .unwrap_or_else(|error| panic!("{source:?}: {error}"));
+        for request in server
+            .requests()
+            .iter()
+            .filter(|request| !request.body.is_empty())
+        {
+            let mut body = request.json();
+            // What the other models document is no less, but for the name.
+            body["model"] = json!(GEMMA_2_27B_IT);
+            assert_as_documented(&body);
+            checked += 1;
+        }
+    }
+    assert!(checked > 0);
 }
 
 #[test]
