@@ -20,7 +20,8 @@ use crate::{Error, Message, Result, Role, ToolCall};
 /// several choices speak of the first, `choices()[0]`; there is more than one only if
 /// [`n`](crate::ChatRequest::n) asked for them.
 ///
-/// It is `Serialize` and `Deserialize` in the wire's own form, so an answer can be stored, and a test can make one:
+/// It is `Serialize` and `Deserialize` in the wire's own form, so an answer can be stored, and a test can make one. What
+/// came with the response's headers is not stored: both ids, and a price that only a header told.
 ///
 /// ```
 /// use aimlapi::{Completion, FinishReason};
@@ -131,8 +132,8 @@ impl Completion {
         all.map(String::as_str).collect()
     }
 
-    /// What the answer cost in US dollars, where the server reports it: `meta.usage.usd_spent`, the header
-    /// `x-aimlapi-usd-spent`, or `usage.cost`. It is never computed from a list of prices.
+    /// What the answer cost in US dollars, where the server reports it: `meta.usage.usd_spent`, else the header
+    /// `x-aimlapi-usd-spent`, else `usage.cost`. It is never computed from a list of prices.
     pub fn usd_spent(&self) -> Option<f64> {
         self.usd_spent.or(self.cost)
     }
@@ -254,12 +255,14 @@ impl Completion {
                     .and_then(|usage| usage.get("usd_spent")?.float());
                 self.usd_spent = spent.or(self.usd_spent);
             }
-            // Perplexity's, beside the choices; every chunk repeats it.
-            "citations" if value.is_array() => {
-                self.citations = value
-                    .items()
-                    .filter_map(|url| Some(url.str()?.into_owned()))
-                    .collect();
+            // Perplexity's, beside the choices; every chunk repeats it. What it found came to replace the addresses.
+            "citations" | "search_results" if value.is_array() => {
+                let url =
+                    |node: Node<'_>| Some(node.get("url").unwrap_or(node).str()?.into_owned());
+                let urls: Vec<String> = value.items().filter_map(url).collect();
+                if !urls.is_empty() && (name == "citations" || self.citations.is_empty()) {
+                    self.citations = urls;
+                }
             }
             _ => {}
         }
@@ -502,7 +505,8 @@ pub struct Logprobs {
 pub struct TokenLogprob {
     /// The token as text.
     pub token: String,
-    /// The natural logarithm of its probability; the API gives -9999 for very unlikely ones.
+    /// The natural logarithm of its probability; the API gives -9999 for very unlikely ones. Negative infinity where
+    /// the server gives none, as JSON has no number for it.
     pub logprob: f64,
     /// Its UTF-8 bytes, where the server gives them: a token may be a part of a character.
     pub bytes: Option<Vec<u8>>,
@@ -538,14 +542,17 @@ impl TokenLogprob {
     }
 
     fn read(node: Node<'_>) -> Option<TokenLogprob> {
-        let mut token = TokenLogprob::default();
+        let mut token = TokenLogprob {
+            logprob: f64::NEG_INFINITY,
+            ..TokenLogprob::default()
+        };
         if !node.is_object() {
             return None;
         }
         for (name, value) in node.members() {
             match &*name {
                 "token" => token.token = value.text().unwrap_or_default(),
-                "logprob" => token.logprob = value.float().unwrap_or_default(),
+                "logprob" => token.logprob = value.float().unwrap_or(f64::NEG_INFINITY),
                 "bytes" if value.is_array() => {
                     token.bytes = value
                         .items()
@@ -621,9 +628,10 @@ impl Serialize for Completion {
         map.serialize_entry("model", &self.model)?;
         map.serialize_entry("choices", &self.choices)?;
         if let Some(usage) = &self.usage {
-            map.serialize_entry("usage", usage)?;
+            let cost = self.cost;
+            map.serialize_entry("usage", &Priced { usage, cost })?;
         }
-        if let Some(usd) = self.usd_spent() {
+        if let Some(usd) = self.usd_spent {
             map.serialize_entry("meta", &json!({ "usage": { "usd_spent": usd } }))?;
         }
         if !self.citations.is_empty() {
@@ -631,6 +639,14 @@ impl Serialize for Completion {
         }
         map.end()
     }
+}
+
+#[derive(Serialize)]
+struct Priced<'a> {
+    #[serde(flatten)]
+    usage: &'a Usage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<f64>,
 }
 
 impl Serialize for Choice {

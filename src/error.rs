@@ -498,10 +498,11 @@ impl Error {
 
     /// Text that a model wrote and that is not what `T` needs.
     pub(crate) fn unparsable(what: &str, text: &str, cause: serde_json::Error) -> Error {
-        let mut error = Error::new(
-            ErrorKind::Decode,
-            format!("{what}, {cause}, in: {}", one_line(text, 200)),
-        );
+        let mut shown = format!("{what}, {cause}");
+        if !text.is_empty() {
+            shown = format!("{shown}, in: {}", one_line(text, 200));
+        }
+        let mut error = Error::new(ErrorKind::Decode, shown);
         error.0.body = Some(text.to_owned());
         error.caused_by(cause)
     }

@@ -131,6 +131,7 @@ mod reasoning;
 mod refusal;
 mod request;
 mod retry;
+mod schema;
 mod search;
 mod sse;
 mod stream;

@@ -36,21 +36,39 @@ use crate::{
 ///
 /// # Parameters without a setter
 ///
-/// [`param`](ChatRequest::param) sends any other. Those of searching models, for one, and some of other servers:
+/// [`param`](ChatRequest::param) sends any other. Those that AI/ML API documents, and some of other servers:
 ///
 /// | parameter | for example |
 /// |---|---|
+/// | **of searching models** | |
 /// | `search_mode` | `.param("search_mode", "web")`, or `academic` |
 /// | `search_domain_filter` | `.param("search_domain_filter", vec!["wikipedia.org", "-example.com"])`, at most 10 |
 /// | `search_recency_filter` | `.param("search_recency_filter", "week")`: `day`, `week`, `month`, `year` |
 /// | `search_after_date_filter`, `search_before_date_filter` | `.param("search_after_date_filter", "3/1/2025")` |
 /// | `last_updated_after_filter`, `last_updated_before_filter` | `.param("last_updated_after_filter", "3/1/2025")` |
 /// | `return_images`, `return_related_questions` | `.param("return_images", true)` |
-/// | `stream_options` | `.param("stream_options", Value::Null)` sends none with a stream; see [`Client::stream`](crate::Client::stream) |
-/// | `user`, `metadata`, `service_tier` of OpenAI | `.param("user", "ada")` |
-/// | `enable_thinking`, `thinking_budget` of Qwen | `.param("enable_thinking", false)` |
-/// | `chat_template_kwargs`, `guided_json` of vLLM | `.param("guided_json", schema)` |
-/// | `n_predict`, `grammar` of llama.cpp | `.param("grammar", grammar)` |
+/// | `ip` of Bagoodex | `.param("ip", "192.0.2.1")` |
+/// | **of a stream** | |
+/// | `stream_options` | `.param("stream_options", Value::Null)` sends none; see [`Client::stream`](crate::Client::stream) |
+/// | **of OpenAI** | |
+/// | `modalities`, `audio` | `.param("modalities", vec!["text", "audio"])`, `.param("audio", json!({ "format": "wav", "voice": "ash" }))` |
+/// | `user`, `service_tier`, `store` | `.param("user", "ada")` |
+/// | **of Claude** | |
+/// | `thinking` | `.param("thinking", json!({ "type": "enabled", "budget_tokens": 2000 }))`, or `adaptive`, or `disabled` |
+/// | `system`, `stop_sequences`, `metadata` | `.param("stop_sequences", vec!["END"])`; [`Message::system`] and [`stop`](ChatRequest::stop) do as well |
+/// | **of Qwen and ERNIE** | |
+/// | `enable_thinking`, `thinking_budget` | `.param("enable_thinking", false)` |
+/// | `enable_search`, `search_options` | `.param("search_options", json!({ "forced_search": true }))` |
+/// | **of MiniMax** | |
+/// | `mask_sensitive_info` | `.param("mask_sensitive_info", true)` |
+/// | **of vLLM** | |
+/// | `guided_json`, `guided_choice`, `guided_regex`, `guided_grammar`, `guided_whitespace_pattern`, `guided_decoding_backend` | `.param("guided_choice", vec!["yes", "no"])` |
+/// | `chat_template`, `chat_template_kwargs`, `documents`, `add_generation_prompt`, `add_special_tokens` | `.param("chat_template_kwargs", json!({ "enable_thinking": false }))` |
+/// | `best_of`, `use_beam_search`, `length_penalty`, `early_stopping` | `.param("best_of", 3)` |
+/// | `min_tokens`, `ignore_eos`, `stop_token_ids`, `include_stop_str_in_output` | `.param("stop_token_ids", vec![2])` |
+/// | `skip_special_tokens`, `spaces_between_special_tokens` | `.param("skip_special_tokens", false)` |
+/// | **of llama.cpp** | |
+/// | `n_predict`, `grammar` | `.param("grammar", "root ::= \"yes\" \| \"no\"")` |
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct ChatRequest {

@@ -10,14 +10,19 @@
 
 mod support;
 
+mod documented;
 mod errors;
 mod faults;
 mod promises;
 mod real_server;
 mod requests;
 mod retries;
+mod schemas;
+#[cfg(feature = "schemars")]
+mod schemas_of_types;
 mod settings;
 mod streams;
 mod tidy;
+mod tools;
 mod vocabulary;
 mod whole_answers;
