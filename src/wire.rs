@@ -41,16 +41,32 @@ pub(crate) struct Key<'de>(Cow<'de, str>);
 /// Decodes an object. What a strict reader refuses although it can be understood is repaired first: half of a
 /// surrogate pair becomes U+FFFD, and of two members with one name the last one counts.
 pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
-    let object = serde_json::from_str::<Object<T>>(text).or_else(|strict| {
-        let repaired = replace_lone_surrogates(text, |out, _| out.push_str("\\ufffd"));
-        let value: Option<Value> = serde_json::from_str(&repaired).ok();
-        value
-            .and_then(|value| serde_json::from_value(value).ok())
-            .ok_or(strict)
-    })?;
-    object
-        .0
-        .ok_or_else(|| serde::de::Error::custom("not an object"))
+    // Not only once the whole is refused: a field that is read on its own would be lost without a word.
+    parse(&replace_lone_surrogates(text, |out, _| {
+        out.push_str("\\ufffd");
+    }))
+}
+
+/// Like [`decode`], for text that holds no half of a surrogate pair.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    match serde_json::from_str(text) {
+        Ok(Object(object)) => object.ok_or_else(no_object),
+        Err(strict) => {
+            let value: Option<Value> = serde_json::from_str(text).ok();
+            value
+                .and_then(|value| parse_value(value).ok())
+                .ok_or(strict)
+        }
+    }
+}
+
+pub(crate) fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {
+    let Object(object) = serde_json::from_value(value)?;
+    object.ok_or_else(no_object)
+}
+
+fn no_object() -> serde_json::Error {
+    serde::de::Error::custom("not an object")
 }
 
 /// Rewrites, in JSON text, the `\uD800` to `\uDFFF` escapes that are not part of a pair.
@@ -430,6 +446,11 @@ mod tests {
         assert_eq!(
             decode::<Sample>(twice).unwrap().text.0.as_deref(),
             Some("b\u{fffd}")
+        );
+        let half = r#"{"value":{"text":"b\ud83d"}}"#;
+        assert_eq!(
+            decode::<Sample>(half).unwrap().value.0,
+            Some(serde_json::json!({"text": "b\u{fffd}"}))
         );
         let deep = format!(
             r#"{{"text":"a","value":{}{}}}"#,
