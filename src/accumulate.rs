@@ -5,21 +5,16 @@ use serde_json::{Map, Value};
 use crate::completion::{Answer, AnswerChoice, UsageWire, take_citations};
 use crate::content::ContentPart;
 use crate::message::{Answered, reasoning_text};
-use crate::wire::{self, Object};
+use crate::surrogates::Halves;
 use crate::{Choice, Completion, Content, FinishReason, Message, Role, ToolCall, Usage};
 
 /// More choices or tool calls than this are an attack and no answer.
 const MOST: usize = 1024;
 
-/// Stands for half of a surrogate pair, before its four digits. A noncharacter: text never holds it.
-const MARK: char = '\u{fdd0}';
-
 #[derive(Debug)]
 pub(crate) struct Accumulator {
     completion: Completion,
-    /// For each choice, in the order of the completion's: the halves of surrogate pairs that wait for the other half,
-    /// with the field they are in.
-    halves: Vec<Vec<(String, u16)>>,
+    halves: Halves,
     several: bool,
     /// The index of the choice that a chunk's text is of; `None` until the first one comes.
     spokesman: Option<u32>,
@@ -56,7 +51,7 @@ impl Accumulator {
                 raw: None,
                 unrecorded: None,
             },
-            halves: Vec::new(),
+            halves: Halves::default(),
             several,
             spokesman: several.then_some(0),
         }
@@ -88,15 +83,30 @@ impl Accumulator {
 
     /// The whole, once nothing more will come; `None` if there was no choice.
     pub(crate) fn finish(mut self) -> Option<Completion> {
-        self.flush_all();
+        self.flush();
         (!self.completion.choices.is_empty()).then_some(self.completion)
     }
 
-    /// Halves whose other half never came.
-    pub(crate) fn flush_all(&mut self) {
-        for place in 0..self.completion.choices.len() {
-            self.flush(place);
+    /// Nothing more will come, so that what waits for more is given up.
+    pub(crate) fn flush(&mut self) {
+        self.give_up("");
+    }
+
+    /// Puts U+FFFD where the other half of a surrogate pair never came.
+    fn give_up(&mut self, below: &str) -> Said {
+        let mut said = Said::default();
+        for event in self.halves.give_up(below) {
+            // Adds to what is there, so there cannot be too many.
+            let more = self.add(event).unwrap_or_default();
+            said.text.push_str(&more.text);
+            said.reasoning.push_str(&more.reasoning);
         }
+        said
+    }
+
+    /// Reads one event, to be added then.
+    pub(crate) fn decode(&mut self, text: &str) -> Result<Answer, serde_json::Error> {
+        self.halves.decode(text)
     }
 
     /// Adds one event.
@@ -149,14 +159,11 @@ impl Accumulator {
             .and_then(|index| index.try_into().ok())
             .unwrap_or(place);
         let at = self.slot(index)?;
-        let (Some(slot), Some(halves)) =
-            (self.completion.choices.get_mut(at), self.halves.get_mut(at))
-        else {
+        let Some(slot) = self.completion.choices.get_mut(at) else {
             return Ok(());
         };
         let speaks = *self.spokesman.get_or_insert(index) == index;
         if let Some(Answered(mut delta)) = choice.delta.0.or(choice.message.0) {
-            join_halves(&mut delta, halves);
             if speaks {
                 said.text.push_str(delta.text());
                 said.reasoning
@@ -180,10 +187,9 @@ impl Accumulator {
                 said.finish_reason = Some(reason.clone());
             }
             slot.finish_reason = Some(reason);
-            let lost = self.flush(at);
-            if speaks {
-                said.text.push_str(&lost);
-            }
+            let lost = self.give_up(&format!("/choices/{index}/"));
+            said.text.push_str(&lost.text);
+            said.reasoning.push_str(&lost.reasoning);
         }
         Ok(())
     }
@@ -207,109 +213,9 @@ impl Accumulator {
                         citations,
                     },
                 );
-                self.halves.insert(at, Vec::new());
                 Ok(at)
             }
         }
-    }
-
-    /// Puts U+FFFD where the other half of a pair never came; returns what that adds to the text.
-    fn flush(&mut self, place: usize) -> String {
-        let mut lost = String::new();
-        let (Some(choice), Some(halves)) = (
-            self.completion.choices.get_mut(place),
-            self.halves.get_mut(place),
-        ) else {
-            return lost;
-        };
-        for (field, _) in halves.drain(..) {
-            let mut delta = Message::empty(Role::Assistant);
-            if field == "content" {
-                lost.push('\u{fffd}');
-                delta.content = Some("\u{fffd}".into());
-            } else {
-                delta.fields.insert(field, "\u{fffd}".into());
-            }
-            // Adds no call, so there cannot be too many.
-            let _ = add_message(&mut choice.message, delta);
-        }
-        lost
-    }
-}
-
-/// Reads one event. Half of a surrogate pair, which no JSON reader takes, is marked for [`join_halves`].
-pub(crate) fn decode(text: &str) -> Result<Answer, serde_json::Error> {
-    let strict = match serde_json::from_str::<Object<Answer>>(text) {
-        Ok(Object(Some(answer))) => return Ok(answer),
-        Ok(Object(None)) => return wire::decode(text),
-        Err(error) => error,
-    };
-    // Text that holds the mark already cannot have its halves joined.
-    let unmarked = !text.contains(MARK) && !text.to_ascii_lowercase().contains("\\ufdd0");
-    let marked = wire::replace_lone_surrogates(text, |out, digits| {
-        if unmarked {
-            out.push(MARK);
-            out.push_str(digits);
-        } else {
-            out.push_str("\\ufffd");
-        }
-    });
-    wire::decode(&marked).map_err(|_| strict)
-}
-
-/// Resolves the marks in a delta's texts, with the halves that earlier ones left.
-fn join_halves(delta: &mut Message, halves: &mut Vec<(String, u16)>) {
-    if let Some(Content::Text(text)) = &mut delta.content {
-        join("content", text, halves);
-    }
-    for (name, value) in &mut delta.fields {
-        if let Value::String(text) = value {
-            join(name, text, halves);
-        }
-    }
-    for call in &mut delta.tool_calls {
-        // Arguments are JSON, whose own escapes carry what lies outside of ASCII; a half in them is beyond repair.
-        join("", &mut call.arguments, &mut Vec::new());
-    }
-}
-
-fn join(field: &str, text: &mut String, halves: &mut Vec<(String, u16)>) {
-    let waiting = halves.iter().position(|(name, _)| name == field);
-    if text.is_empty() || (waiting.is_none() && !text.contains(MARK)) {
-        return;
-    }
-    let mut high = waiting.map(|at| halves.swap_remove(at).1);
-    let mut out = String::new();
-    let mut pieces = text.split(MARK);
-    push(&mut out, pieces.next().unwrap_or_default(), &mut high);
-    for piece in pieces {
-        let (digits, rest) = piece.split_at_checked(4).unwrap_or((piece, ""));
-        let half = u16::from_str_radix(digits, 16).unwrap_or_default();
-        let pair = high
-            .take()
-            .map(|high| char::decode_utf16([high, half]).next());
-        match pair {
-            Some(Some(Ok(joined))) => out.push(joined),
-            other => {
-                out.extend(other.map(|_| '\u{fffd}'));
-                if (0xD800..0xDC00).contains(&half) {
-                    high = Some(half);
-                } else {
-                    out.push('\u{fffd}');
-                }
-            }
-        }
-        push(&mut out, rest, &mut high);
-    }
-    halves.extend(high.map(|high| (field.to_owned(), high)));
-    *text = out;
-}
-
-/// Text after a high half means that its low half will not come.
-fn push(out: &mut String, text: &str, high: &mut Option<u16>) {
-    if !text.is_empty() {
-        out.extend(high.take().map(|_| '\u{fffd}'));
-        out.push_str(text);
     }
 }
 

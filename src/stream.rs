@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::accumulate::{Accumulator, Said, TooMany, decode};
+use crate::accumulate::{Accumulator, Said, TooMany};
 use crate::cassette::Slot;
 use crate::client::Tickets;
 use crate::refusal;
@@ -233,7 +233,7 @@ impl ChatStream {
     fn complete(&mut self) {
         // At once: a server may hold the connection open for long.
         self.events = None;
-        self.answer.flush_all();
+        self.answer.flush();
         let completion = self.answer.completion_mut();
         if let Some(mut tickets) = self.tickets.take() {
             tickets.answered(completion);
@@ -291,7 +291,7 @@ impl ChatStream {
     fn fail(&mut self, error: Error) -> Error {
         self.events = None;
         self.failed = true;
-        self.answer.flush_all();
+        self.answer.flush();
         let Head {
             status, attempts, ..
         } = self.head;
@@ -359,7 +359,7 @@ fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -
     if text.trim().is_empty() {
         return Ok(Step::Nothing);
     }
-    let decoded = match decode(&text) {
+    let decoded = match answer.decode(&text) {
         Ok(decoded) => decoded,
         Err(_) if !whole => return Ok(Step::Nothing),
         Err(cause) => {
