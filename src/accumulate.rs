@@ -6,10 +6,8 @@ use crate::completion::{Answer, AnswerChoice, UsageWire, take_citations};
 use crate::content::ContentPart;
 use crate::message::{Answered, reasoning_text};
 use crate::surrogates::Halves;
+use crate::wire::MOST;
 use crate::{Choice, Completion, Content, FinishReason, Message, Role, ToolCall, Usage};
-
-/// More choices or tool calls than this are an attack and no answer.
-const MOST: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Accumulator {

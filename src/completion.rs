@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::message::Answered;
 use crate::refusal;
 use crate::transport::Head;
-use crate::wire::{self, Any, Count, Float, List, Object, Text};
+use crate::wire::{self, Any, Count, Float, List, MOST, Object, Text};
 use crate::{Error, Message, Result, Role, ToolCall};
 
 /// A model's answer, whole: at least one choice, in the order of their indices.
@@ -446,7 +446,7 @@ pub struct TokenLogprob {
 }
 
 fn tokens<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<TokenLogprob>, D::Error> {
-    List::deserialize(d).map(|list| list.0)
+    List::<TokenLogprob>::deserialize(d).map(|list| list.0)
 }
 
 impl<'de> Deserialize<'de> for TokenLogprob {
@@ -482,7 +482,7 @@ pub(crate) struct Answer {
     pub(crate) id: Text,
     pub(crate) model: Text,
     pub(crate) created: Count,
-    pub(crate) choices: List<AnswerChoice>,
+    pub(crate) choices: List<AnswerChoice, MOST>,
     pub(crate) usage: Object<UsageWire>,
     meta: Object<Meta>,
     citations: Any,

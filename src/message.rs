@@ -307,7 +307,10 @@ impl<'de> Visitor<'de> for Reader {
                     }
                 }
                 "content" => message.content = map.next_value::<content::Lenient>()?.0,
-                "tool_calls" => message.tool_calls = map.next_value::<wire::List<ToolCall>>()?.0,
+                "tool_calls" => {
+                    message.tool_calls =
+                        map.next_value::<wire::List<ToolCall, { wire::MOST }>>()?.0;
+                }
                 other if (self.keeps)(other) => {
                     if let wire::Any(Some(value)) = map.next_value()? {
                         message.fields.insert(name.into_owned(), value);

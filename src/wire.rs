@@ -27,9 +27,12 @@ pub(crate) struct Float(pub(crate) Option<f64>);
 #[derive(Debug)]
 pub(crate) struct Object<T>(pub(crate) Option<T>);
 
-/// The objects of an array as `T`s; anything else is empty.
+/// The objects of an array as `T`s; anything else is empty. More than `N` of them are refused.
 #[derive(Debug)]
-pub(crate) struct List<T>(pub(crate) Vec<T>);
+pub(crate) struct List<T, const N: usize = { usize::MAX }>(pub(crate) Vec<T>);
+
+/// More choices or tool calls than this are an attack and no answer.
+pub(crate) const MOST: usize = 1024;
 
 /// Any value; `None` where it is null or nested too deeply to hold.
 #[derive(Debug, Default)]
@@ -308,25 +311,28 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     skip!(Object(None); unit bool number str seq);
 }
 
-impl<T> Default for List<T> {
-    fn default() -> List<T> {
+impl<T, const N: usize> Default for List<T, N> {
+    fn default() -> Self {
         List(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<List<T>, D::Error> {
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for List<T, N> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         d.deserialize_any(ListVisitor(PhantomData))
     }
 }
 
-struct ListVisitor<T>(PhantomData<T>);
+struct ListVisitor<T, const N: usize>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
-    type Value = List<T>;
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
+impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for ListVisitor<T, N> {
+    type Value = List<T, N>;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut all = Vec::new();
         while let Some(Object(one)) = seq.next_element()? {
+            if all.len() == N {
+                return Err(serde::de::Error::invalid_length(N + 1, &"fewer objects"));
+            }
             all.extend(one);
         }
         Ok(List(all))
