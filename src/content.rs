@@ -299,23 +299,35 @@ impl ContentPart {
 
     /// Lengthens this part by the next piece of a stream, if both are text or both are thinking.
     pub(crate) fn append(&mut self, next: &ContentPart) -> bool {
-        if let (Some(Value::String(text)), Some(more)) = (self.0.get_mut("text"), next.as_text()) {
-            text.push_str(more);
-            return true;
+        let both_text = self.as_text().is_some() && next.as_text().is_some();
+        let both_have = |name| self.0.contains_key(name) && next.0.contains_key(name);
+        if !both_text && !both_have("thinking") {
+            return false;
         }
-        if let (Some(Value::Array(parts)), Some(Value::Array(more))) =
-            (self.0.get_mut("thinking"), next.0.get("thinking"))
-        {
+        for (name, more) in &next.0 {
+            match self.0.get_mut(name) {
+                Some(old) if name == "text" || name == "thinking" => lengthen(old, more),
+                // Such as the signature, which comes last.
+                _ => drop(self.0.insert(name.clone(), more.clone())),
+            }
+        }
+        true
+    }
+}
+
+fn lengthen(old: &mut Value, more: &Value) {
+    match (old, more) {
+        (Value::String(text), Value::String(more)) => text.push_str(more),
+        (Value::Array(parts), Value::Array(more)) => {
             for piece in more {
                 let last = parts.last_mut().and_then(|part| part.get_mut("text"));
                 match (last, piece.get("text")) {
-                    (Some(Value::String(text)), Some(Value::String(more))) => text.push_str(more),
+                    (Some(text), Some(more)) => lengthen(text, more),
                     _ => parts.push(piece.clone()),
                 }
             }
-            return true;
         }
-        false
+        _ => {}
     }
 }
 

@@ -9,6 +9,7 @@ mod accumulate;
 mod batch;
 mod batch_file;
 mod budget;
+mod call_pieces;
 mod cassette;
 mod client;
 mod completion;

@@ -302,7 +302,9 @@ impl<'de> Visitor<'de> for Reader {
         while let Some(name) = map.next_key::<wire::Key<'de>>()? {
             match &*name {
                 "role" => {
-                    if let wire::Text(Some(role)) = map.next_value()? {
+                    let role = map.next_value::<wire::Text>()?.0;
+                    // Some servers send "" with every piece of a stream.
+                    if let Some(role) = role.filter(|role| !role.is_empty()) {
                         message.role = Role::from(role.as_str());
                     }
                 }

@@ -67,7 +67,8 @@ impl Halves {
                     // What belongs together has the same `index`, wherever it stands.
                     let _ = match item.get("index") {
                         Some(Value::Number(index)) => write!(path, "/{index}"),
-                        _ => write!(path, "/{place}"),
+                        _ if path == "/choices" => write!(path, "/{place}"),
+                        _ => write!(path, "/#{place}"),
                     };
                     self.join_all(mark, path, item, pieced);
                     path.truncate(length);
@@ -128,16 +129,16 @@ fn event(path: &str) -> Value {
                 item.insert("index".to_owned(), index.into());
                 json!([item])
             }
-            (Some(_), item) => json!([item]),
-            (None, inner) => json!({ step: inner }),
+            (None, item) if step.starts_with('#') => json!([item]),
+            (_, inner) => json!({ step: inner }),
         }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{Completion, ToolCall};
     use crate::accumulate::Accumulator;
+    use crate::{Completion, ToolCall};
 
     /// What each event adds to the text, and the answer of all.
     fn read(events: &[String]) -> (Vec<String>, Completion) {
@@ -180,7 +181,7 @@ mod tests {
             r#"\ude00\ud83d"\ud83d"\ude00"#,
             &["\u{fffd}", "\u{fffd}", "😀"],
         );
-        joins(r#"a\ud83db\ude00c"#, &["a\u{fffd}b\u{fffd}c"]);
+        joins(r"a\ud83db\ude00c", &["a\u{fffd}b\u{fffd}c"]);
         joins(r#"\ud83d"\ud83d\ude00"#, &["", "\u{fffd}😀"]);
         joins(r#"\ud83d"\\ude00"#, &["", "\u{fffd}\\ude00"]);
     }
