@@ -200,14 +200,15 @@ impl ChatStream {
     /// The next event, or the honest end.
     fn advance(&mut self) -> Result<Option<Chunk>> {
         while let Some(events) = &mut self.events {
-            if !self.begun {
-                self.begun = true;
-                if !looks_like_events(events, self.head.is_event_stream) {
-                    return self.take_whole().map(Some);
+            if !std::mem::replace(&mut self.begun, true) {
+                match looks_like_events(events, self.head.is_event_stream) {
+                    Ok(true) => {}
+                    Ok(false) => return self.take_whole().map(Some),
+                    Err(cause) => return Err(self.transport.read_failed(cause, true)),
                 }
             }
             let step = match events.next() {
-                Ok(Some(event)) => read(&mut self.answer, self.head.status, &event, true)?,
+                Ok(Some(event)) => read(&mut self.answer, self.head.status, &event)?,
                 Ok(None) => self.end(None)?,
                 Err(Failure::Io(cause)) => self.end(Some(cause))?,
                 Err(Failure::TooLong) => {
@@ -243,15 +244,8 @@ impl ChatStream {
         }
     }
 
-    /// What the end of the input means, after what it left open.
-    fn end(&mut self, cause: Option<io::Error>) -> Result<Step> {
-        let tail = self.events.as_mut().and_then(Events::tail);
-        if let Some(event) = tail {
-            match read(&mut self.answer, self.head.status, &event, false)? {
-                Step::Nothing => {}
-                step => return Ok(step),
-            }
-        }
+    /// What the end of the input means.
+    fn end(&self, cause: Option<io::Error>) -> Result<Step> {
         match cause {
             _ if self.answer.is_finished() => Ok(Step::End),
             Some(cause) => Err(self.transport.read_failed(cause, true)),
@@ -341,8 +335,8 @@ enum Step {
     End,
 }
 
-/// Takes one event. Of one that is not `whole`, since the input ended before it did, only what can be read counts.
-fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -> Result<Step> {
+/// Takes one event. One that is cut off, at the end of the input, counts only if it can be read.
+fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>) -> Result<Step> {
     let text = String::from_utf8_lossy(event.data);
     if text.trim() == "[DONE]" {
         return match answer.partial() {
@@ -361,7 +355,7 @@ fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -
     }
     let decoded = match answer.decode(&text) {
         Ok(decoded) => decoded,
-        Err(_) if !whole => return Ok(Step::Nothing),
+        Err(_) if !event.whole => return Ok(Step::Nothing),
         Err(cause) => {
             return Err(
                 Error::undecodable("an event of the stream is no chat completion", &text)
@@ -389,16 +383,18 @@ fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -
 
 /// Whether the body is a stream of events, by its first bytes: some servers answer a request for a stream with one
 /// piece of JSON, and some send either under the wrong name.
-fn looks_like_events(events: &mut Events<BufReader<BodyStream>>, named_so: bool) -> bool {
+fn looks_like_events(
+    events: &mut Events<BufReader<BodyStream>>,
+    named_so: bool,
+) -> io::Result<bool> {
     const STARTS: [&[u8]; 6] = [b":", b"data", b"event", b"id", b"retry", b"\xef\xbb\xbf"];
-    // A failure to read will be met again by whoever reads next.
-    let start = events.peek().unwrap_or_default().trim_ascii_start();
+    let start = events.peek()?.trim_ascii_start();
     let begins = |field: &[u8]| {
         let shared = field.len().min(start.len());
         shared > 0 && start.get(..shared) == field.get(..shared)
     };
-    match start.first() {
+    Ok(match start.first() {
         Some(b'{' | b'[' | b'<') => false,
         _ => named_so || STARTS.into_iter().any(begins),
-    }
+    })
 }
