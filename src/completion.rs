@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::accumulate::MOST;
 use crate::json::{self, Broken, Json, Node};
 use crate::message::is_sent_back;
 use crate::refusal;
@@ -194,6 +195,10 @@ impl Completion {
             Err(cause) => return Err(undecodable(status, body, cause)),
         };
         let root = json.root();
+        if root.get("choices").is_some_and(is_too_much) {
+            let why = "more choices or tool calls than any answer has";
+            return Err(Error::no_answer(status, body, why));
+        }
         let mut completion = Completion::empty();
         let mut failed = false;
         for (name, value) in root.members() {
@@ -281,6 +286,15 @@ impl Completion {
         }
         failed
     }
+}
+
+/// Whether there are more choices, or tool calls in one, than any answer has. `{}` would take a hundred times its size.
+fn is_too_much(choices: Node<'_>) -> bool {
+    let is_long = |list: Node<'_>| list.items().nth(MOST).is_some();
+    let mut calls = choices
+        .items()
+        .filter_map(|choice| choice.get("message")?.get("tool_calls"));
+    is_long(choices) || calls.any(is_long)
 }
 
 /// Whether a member named `error`, of an answer or of a choice, says that it failed.

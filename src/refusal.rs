@@ -50,6 +50,7 @@ impl Refusal {
             .as_array()
             .and_then(|list| list.first())
             .unwrap_or(value);
+        let value = failed_choice(value).unwrap_or(value);
         let error = value.get("error").unwrap_or(value);
         let find = |name: &str| {
             [error, value]
@@ -131,6 +132,13 @@ pub(crate) fn is_error(value: &Value) -> bool {
             && ["statusCode", "status", "code", "type", "requestId", "error"]
                 .iter()
                 .any(|key| says(key)))
+}
+
+/// Where an answer is no error as a whole, the choice in it that failed.
+fn failed_choice(answer: &Value) -> Option<&Value> {
+    let failed = |value: &&Value| value.get("error").is_some_and(|error| !error.is_null());
+    let choices = answer.get("choices")?.as_array()?;
+    choices.iter().find(failed).filter(|_| !failed(&answer))
 }
 
 fn message(value: &Value, depth: usize) -> Option<String> {
@@ -318,6 +326,10 @@ mod tests {
         says(
             r#"{"error":{"message":"Provider returned error","metadata":{"raw":"{\"message\":\"too long\"}"}}}"#,
             "Provider returned error: too long",
+        );
+        says(
+            r#"{"error":null,"choices":[{"index":0},{"error":{"message":"no key"},"message":{"content":"x"}}]}"#,
+            "no key",
         );
         says("upstream\n connect error", "upstream connect error");
         says(

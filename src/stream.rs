@@ -213,10 +213,11 @@ impl ChatStream {
     /// The next event, or the honest end.
     fn advance(&mut self) -> Result<Option<Chunk>> {
         while let Some(events) = &mut self.events {
-            if !self.begun {
-                self.begun = true;
-                if !looks_like_events(events, self.head.is_event_stream) {
-                    return self.take_whole().map(Some);
+            if !std::mem::replace(&mut self.begun, true) {
+                match looks_like_events(events, self.head.is_event_stream) {
+                    Ok(true) => {}
+                    Ok(false) => return self.take_whole().map(Some),
+                    Err(cause) => return Err(self.transport.read_failed(cause, true)),
                 }
             }
             let step = match events.next() {
@@ -225,7 +226,6 @@ impl ChatStream {
                     &mut self.template,
                     self.head.status,
                     &event,
-                    true,
                 )?,
                 Ok(None) => self.end(None)?,
                 Err(Failure::Io(cause)) => self.end(Some(cause))?,
@@ -262,21 +262,8 @@ impl ChatStream {
         }
     }
 
-    /// What the end of the input means, after what it left open.
-    fn end(&mut self, cause: Option<io::Error>) -> Result<Step> {
-        let tail = self.events.as_mut().and_then(Events::tail);
-        if let Some(event) = tail {
-            match read(
-                &mut self.answer,
-                &mut self.template,
-                self.head.status,
-                &event,
-                false,
-            )? {
-                Step::Nothing => {}
-                step => return Ok(step),
-            }
-        }
+    /// What the end of the input means.
+    fn end(&self, cause: Option<io::Error>) -> Result<Step> {
         match cause {
             _ if self.answer.is_finished() => Ok(Step::End),
             Some(cause) => Err(self.transport.read_failed(cause, true)),
@@ -371,13 +358,12 @@ enum Step {
     End,
 }
 
-/// Takes one event. Of one that is not `whole`, since the input ended before it did, only what can be read counts.
+/// Takes one event. One that is cut off, at the end of the input, counts only if it can be read.
 fn read(
     answer: &mut Accumulator,
     template: &mut Template,
     status: u16,
     event: &Event<'_>,
-    whole: bool,
 ) -> Result<Step> {
     let text = match std::str::from_utf8(event.data) {
         Ok(text) => Cow::Borrowed(text),
@@ -413,11 +399,11 @@ fn read(
     }
     let json = match Json::read(&text) {
         Ok(json) if json.root().is_object() => json,
-        _ if !whole => return Ok(Step::Nothing),
+        _ if !event.whole => return Ok(Step::Nothing),
         read => {
             let error = Error::undecodable("an event of the stream is no chat completion", &text);
             return Err(match read {
-                Ok(_) => error,
+                Ok(_) => error.with_cause("the event is JSON, but no object"),
                 Err(cause) => error.with_cause(cause),
             });
         }
@@ -444,16 +430,18 @@ fn read(
 
 /// Whether the body is a stream of events, by its first bytes: some servers answer a request for a stream with one
 /// piece of JSON, and some send either under the wrong name.
-fn looks_like_events(events: &mut Events<BufReader<BodyStream>>, named_so: bool) -> bool {
+fn looks_like_events(
+    events: &mut Events<BufReader<BodyStream>>,
+    named_so: bool,
+) -> io::Result<bool> {
     const STARTS: [&[u8]; 6] = [b":", b"data", b"event", b"id", b"retry", b"\xef\xbb\xbf"];
-    // A failure to read will be met again by whoever reads next.
-    let start = events.peek().unwrap_or_default().trim_ascii_start();
+    let start = events.peek()?.trim_ascii_start();
     let begins = |field: &[u8]| {
         let shared = field.len().min(start.len());
         shared > 0 && start.get(..shared) == field.get(..shared)
     };
-    match start.first() {
+    Ok(match start.first() {
         Some(b'{' | b'[' | b'<') => false,
         _ => named_so || STARTS.into_iter().any(begins),
-    }
+    })
 }
