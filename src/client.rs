@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::{Ledger, Ticket};
-use crate::cassette::Slot;
+use crate::cassette::{Slot, Turn};
 use crate::endpoint::{DEFAULT_BASE_URL, Endpoint};
 use crate::error::KeySource;
 use crate::pace::Pace;
+use crate::tape::Answer;
 use crate::transport::{self, Call, Response, Settings, Transport};
 use crate::{
     Batch, Budget, Cassette, ChatRequest, ChatStream, Completion, Error, IntoMessages, Model,
@@ -119,7 +120,7 @@ impl Client {
     /// Sends a request at a pace that others keep too.
     pub(crate) fn send_at(&self, request: &ChatRequest, pace: Option<&Pace>) -> Result<Completion> {
         let slot = self.slot(request)?;
-        let _turn = slot.as_ref().map(Slot::turn);
+        let _turn = slot.as_ref().map(|slot| self.turn(slot)).transpose()?;
         if let Some(recording) = slot.as_ref().map(Slot::find).transpose()?.flatten() {
             return self.read(request, self.transport.replay(recording)?, None);
         }
@@ -138,7 +139,7 @@ impl Client {
             Ok(completion) => tickets.answered(completion),
             Err(error) => {
                 tickets.failed(error);
-                keep_error(slot.as_ref(), error);
+                self.keep_error(slot.as_ref(), error);
             }
         }
         answer
@@ -165,7 +166,7 @@ impl Client {
         let mut completion = decoded.map_err(|error| self.concluded(error, &head))?;
         completion.take_head(&head);
         if let (Some(slot), Some(raw)) = (slot, &completion.raw) {
-            completion.unrecorded = slot.keep(&head, raw).err();
+            completion.unrecorded = slot.keep(&head, &Answer::Body(raw), &self.transport.secrets);
         }
         Ok(completion)
     }
@@ -176,6 +177,15 @@ impl Client {
             .as_ref()
             .map(|cassette| cassette.slot(request))
             .transpose()
+    }
+
+    /// Waits while another thread sends the same request in order to record it.
+    fn turn<'a>(&self, slot: &'a Slot) -> Result<Turn<'a>> {
+        let limit = self.transport.settings.timeout;
+        slot.turn(limit).ok_or_else(|| {
+            let during = "another thread did not finish the same request";
+            Error::timeout(during, limit, "the limit is timeout()")
+        })
     }
 
     /// Lets a call go out, or says why not.
@@ -237,7 +247,7 @@ impl Client {
             }
             Err(error) => {
                 tickets.failed(&error);
-                keep_error(slot.as_ref(), &error);
+                self.keep_error(slot.as_ref(), &error);
                 Err(error)
             }
         }
@@ -271,6 +281,20 @@ impl Client {
         Model::decode(head.status, text).map_err(|error| self.concluded(error, &head))
     }
 
+    /// Records an error that refuses the request for good, where the cassette wants it.
+    fn keep_error(&self, slot: Option<&Slot>, error: &Error) {
+        let (Some(slot), Some(status)) = (slot, error.status()) else {
+            return;
+        };
+        if slot.keeps_error(status) {
+            let id = error.request_id().map(str::to_owned);
+            let head = transport::Head::recorded(status, id, None, None);
+            let body = Answer::Body(error.body().unwrap_or_default());
+            // An error has no place to tell that it was not recorded; the log has.
+            slot.keep(&head, &body, &self.transport.secrets);
+        }
+    }
+
     /// An error that a response's body told, with what its head says.
     fn concluded(&self, error: Error, head: &transport::Head) -> Error {
         self.transport.redact(
@@ -278,20 +302,6 @@ impl Client {
                 .with_request_id(head.id())
                 .with_attempts(head.attempts),
         )
-    }
-}
-
-/// Records an error that refuses the request for good, where the cassette wants it.
-fn keep_error(slot: Option<&Slot>, error: &Error) {
-    let (Some(slot), Some(status)) = (slot, error.status()) else {
-        return;
-    };
-    if slot.keeps_error(status) {
-        let id = error.request_id().map(str::to_owned);
-        let head = transport::Head::recorded(status, id, None, None);
-        if let Err(reason) = slot.keep(&head, error.body().unwrap_or_default()) {
-            log::warn!("the error was not recorded: {reason}");
-        }
     }
 }
 

@@ -602,7 +602,7 @@ impl Error {
 }
 
 /// A secret of a few characters is no secret, and would tear words apart.
-fn text_holds(text: &str, secret: &str) -> bool {
+pub(crate) fn text_holds(text: &str, secret: &str) -> bool {
     secret.len() >= 4 && text.contains(secret)
 }
 

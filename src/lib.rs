@@ -26,6 +26,7 @@ mod retry;
 mod search;
 mod sse;
 mod stream;
+mod tape;
 pub mod testing;
 mod tool;
 mod transport;

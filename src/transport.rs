@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy};
 
-use crate::cassette::Recording;
 use crate::endpoint::{CHAT_PATH, Endpoint};
 use crate::error::{KeySource, Refused};
 use crate::pace::Pace;
 use crate::retry::{self, Again};
+use crate::tape::Recording;
 use crate::{Error, Result, RetryPolicy};
 
 type RawResponse = ureq::http::Response<Body>;
@@ -173,8 +173,8 @@ pub(crate) struct Transport {
     chat: Uri,
     models: Uri,
     headers: HeaderMap,
-    /// What no message may show.
-    secrets: Vec<String>,
+    /// What no message and no recording may show.
+    pub(crate) secrets: Vec<String>,
     pub(crate) settings: Settings,
 }
 
