@@ -95,7 +95,7 @@ impl Cassette {
         }
     }
 
-    /// Answers from the directory only. Nothing is sent, and no key is needed.
+    /// Answers from the directory only. Nothing is sent, and neither a key nor TLS is needed.
     pub fn replay(directory: impl Into<PathBuf>) -> Cassette {
         Cassette {
             mode: Mode::Replay,
@@ -117,6 +117,11 @@ impl Cassette {
                 )));
             }
         }))
+    }
+
+    /// Whether nothing may be sent.
+    pub(crate) fn only_replays(&self) -> bool {
+        self.mode == Mode::Replay
     }
 
     /// The place of this request among the recordings.

@@ -268,12 +268,18 @@ impl Client {
     /// The models that the server offers: `GET /models`, in the server's order.
     ///
     /// AI/ML API needs no key for it. [`Client::new`] wants one all the same; a client with an explicit
-    /// [`base_url`](ClientBuilder::base_url) does not.
+    /// [`base_url`](ClientBuilder::base_url) does not. A cassette does not record it.
     ///
     /// # Errors
     ///
-    /// As [`send`](Client::send); [`Decode`](crate::ErrorKind::Decode) if the answer is no list of models.
+    /// As [`send`](Client::send); [`Decode`](crate::ErrorKind::Decode) if the answer is no list of models,
+    /// [`Cassette`](crate::ErrorKind::Cassette) if the client only replays.
     pub fn models(&self) -> Result<Vec<Model>> {
+        if self.transport.settings.offline {
+            return Err(Error::cassette(
+                "the list of models is not recorded, and the cassette only replays",
+            ));
+        }
         let (head, text) = self
             .transport
             .run(Call::Models, None)?
@@ -552,6 +558,7 @@ impl ClientBuilder {
             max_connections: self.max_connections,
             proxy: self.proxy,
             root_certificates: self.root_certificates,
+            offline: cassette.as_ref().is_some_and(Cassette::only_replays),
         })?;
         Ok(Client {
             transport: Arc::new(transport),

@@ -44,7 +44,7 @@
 //!    was expected and what the nearest recording has otherwise: mostly a prompt that was changed.
 //! 4. To record anew, run once with `AIMLAPI_CASSETTE=record`.
 //!
-//! A stream is replayed as the events it came in, without the pauses between them.
+//! A stream is replayed as the events it came in, without the pauses between them. The list of models is not recorded.
 //!
 //! # Play the server
 //!
