@@ -2,6 +2,7 @@
 
 #![allow(
     missing_docs,
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -10,6 +11,7 @@
 
 mod support;
 
+mod cassettes;
 mod errors;
 mod faults;
 mod promises;
