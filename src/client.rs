@@ -193,13 +193,15 @@ impl Client {
         if self.lacks_key {
             return Err(Error::no_key());
         }
-        let budget = self
-            .budget
-            .as_ref()
-            .map(|budget| budget.admit(stream))
-            .transpose()?;
+        let limit = self.transport.settings.timeout;
+        let admit = |budget: &Budget| {
+            let during = "the budget had no room for another call";
+            let late = || Error::timeout(during, limit, "the limit is timeout()");
+            budget.admit(stream, limit).unwrap_or_else(|| Err(late()))
+        };
+        let budget = self.budget.as_ref().map(admit).transpose()?;
         Ok(Tickets {
-            own: self.ledger.open(stream),
+            own: self.ledger.note(stream),
             budget,
         })
     }
