@@ -11,6 +11,7 @@
 
 mod support;
 
+mod budgets;
 mod cassettes;
 mod errors;
 mod faults;
