@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::{Completion, Error, ErrorKind, Result};
 
@@ -40,26 +41,25 @@ impl Spent {
             unpriced: self.unpriced.saturating_sub(before.unpriced),
         }
     }
-
-    fn tokens(&self) -> u64 {
-        self.prompt_tokens.saturating_add(self.completion_tokens)
-    }
 }
 
 /// A limit to what a client may spend, checked before each call.
 ///
 /// Clones share it, as do the clones of a client and all threads; several clients may have the same one. A call that
 /// a limit forbids is not sent: its error is of kind [`Budget`](crate::ErrorKind::Budget) and says which limit it is and
-/// what was spent.
+/// what was spent. An answer from a [`Cassette`](crate::Cassette) takes nothing.
 ///
 /// What is guaranteed: never more calls than [`requests`](Budget::requests). What a call takes in tokens and dollars
-/// is known only after it, so those limits are overrun, if at all, by the calls that were in flight when they were
-/// reached. To keep that to one call as a rule, each call in flight is counted as the dearest one so far, the first
-/// call goes alone, and a call that might be too much waits for those in flight.
+/// is known only after it, so of these a limit is overrun, if at all, by the calls that were in flight when it was
+/// reached. As a rule that is one call, for each in flight is counted as the dearest one so far, and one that might be
+/// too much waits until they have ended. At the beginning, when no price is known, one call goes alone. Such a wait takes
+/// no longer than the client's [`timeout`](crate::ClientBuilder::timeout), before the call's own time begins. A stream
+/// is counted but not waited for, since the thread that waits might be the one to read it: the call is then refused.
 ///
-/// A price that the server does not report is counted as the dearest one so far. Where it has reported none at all, a
-/// limit in dollars could not be kept, and calls are refused after the first; likewise a limit in tokens where it
-/// does not report those.
+/// What is not reported is never counted as nothing. An answer without a price, and a call that timed out or broke off,
+/// counts as the dearest one so far; likewise with tokens. Where no answer has told its price yet, a limit in dollars
+/// cannot be kept: after one that does not, or was lost, all calls are refused; likewise with tokens. A price below zero
+/// is none, and neither is a usage of no tokens at all.
 ///
 /// ```no_run
 /// use aimlapi::{Budget, Client};
@@ -113,86 +113,45 @@ impl Budget {
         self.ledger.spent()
     }
 
-    /// Lets a call go, or says why not. Waits for calls in flight where they decide.
-    pub(crate) fn admit(&self, stream: bool) -> Result<Ticket> {
+    /// Lets a call go, or says why not. Waits for calls in flight where they decide; `None` if they still do after
+    /// so long.
+    pub(crate) fn admit(&self, stream: bool, patience: Duration) -> Option<Result<Ticket>> {
+        let deadline = Instant::now() + patience;
         let mut book = self.ledger.lock();
         loop {
+            let refused = |what| Some(Err(Error::budget(what, &book.spent)));
             match self.verdict(&book) {
-                Verdict::Go => break,
-                Verdict::No(limit) => return Err(Error::budget(&limit, &book.spent)),
-                // A stream in flight may be in the hands of the very thread that would wait for it.
+                Verdict::Go => return Some(Ok(self.ledger.open(&mut book, stream))),
+                Verdict::No(what) => return refused(what),
                 Verdict::Perhaps(limit) if book.calls == 0 => {
-                    return Err(Error::budget(&limit, &book.spent));
+                    return refused(format!("{limit} may be used up by the streams in flight"));
                 }
                 Verdict::Perhaps(_) => {
-                    book = self
-                        .ledger
-                        .0
-                        .settled
-                        .wait(book)
-                        .unwrap_or_else(PoisonError::into_inner);
+                    let left = deadline.checked_duration_since(Instant::now())?;
+                    let woken = self.ledger.0.settled.wait_timeout(book, left);
+                    book = woken.unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
         }
-        drop(book);
-        Ok(self.ledger.open(stream))
     }
 
     fn verdict(&self, book: &Book) -> Verdict {
-        let Book {
-            spent,
-            calls,
-            streams,
-            uncounted,
-            dearest,
-        } = book;
-        let in_flight = calls.saturating_add(*streams);
+        let in_flight = book.calls.saturating_add(book.streams);
+        let spent = &book.spent;
         if let Some(limit) = self.requests.filter(|limit| spent.requests >= *limit) {
-            return Verdict::No(format!("{limit} requests"));
+            return Verdict::No(format!("{limit} requests is used up"));
         }
-        if let Some(limit) = self.tokens {
-            let name = || format!("{limit} tokens");
-            if dearest.tokens.is_none() && *uncounted > 0 {
-                return Verdict::No(format!(
-                    "{}, which cannot be kept as the server reports no usage",
-                    name()
-                ));
-            }
-            if spent.tokens() >= limit {
-                return Verdict::No(name());
-            }
-            let reserved = dearest.tokens.unwrap_or(u64::MAX).saturating_mul(in_flight);
-            if in_flight > 0 && spent.tokens().saturating_add(reserved) >= limit {
-                return Verdict::Perhaps(name());
-            }
+        let tokens = self.tokens.map(|limit| {
+            let name = format!("{limit} tokens");
+            book.tokens.verdict(&name, to_f64(limit), in_flight)
+        });
+        let usd = self
+            .usd
+            .map(|limit| book.usd.verdict(&format!("${limit}"), limit, in_flight));
+        match (tokens.unwrap_or(Verdict::Go), usd.unwrap_or(Verdict::Go)) {
+            (Verdict::No(what), _) | (_, Verdict::No(what)) => Verdict::No(what),
+            (Verdict::Go, other) | (other, _) => other,
         }
-        if let Some(limit) = self.usd {
-            let name = || format!("${limit}");
-            let unknown = dearest.usd.is_none() && spent.unpriced > 0;
-            let dearest = dearest.usd.unwrap_or(f64::INFINITY);
-            let guessed = |calls: u64| {
-                if calls == 0 {
-                    0.0
-                } else {
-                    dearest * to_f64(calls)
-                }
-            };
-            if unknown {
-                return Verdict::No(format!(
-                    "{}, which cannot be kept as the server reports no prices",
-                    name()
-                ));
-            }
-            // A limit that is NaN has nothing below it.
-            let leaves_room = |calls: u64| spent.usd + guessed(calls) < limit;
-            if !leaves_room(spent.unpriced) {
-                return Verdict::No(name());
-            }
-            if !leaves_room(spent.unpriced.saturating_add(in_flight)) {
-                return Verdict::Perhaps(name());
-            }
-        }
-        Verdict::Go
     }
 }
 
@@ -237,16 +196,65 @@ struct Book {
     calls: u64,
     /// Streams in flight, which end when their holder pleases.
     streams: u64,
-    /// Answers without a usage.
-    uncounted: u64,
-    /// The most that one call took.
-    dearest: Dearest,
+    tokens: Meter,
+    usd: Meter,
 }
 
+/// One of the two things of which only the answer tells how much a call took.
 #[derive(Default)]
-struct Dearest {
-    tokens: Option<u64>,
-    usd: Option<f64>,
+struct Meter {
+    total: f64,
+    /// The most that one call took.
+    dearest: Option<f64>,
+    /// Calls that may have taken some and did not tell.
+    untold: u64,
+}
+
+impl Meter {
+    fn count(&mut self, taken: Taken) {
+        match taken {
+            Taken::Nothing => {}
+            Taken::Untold => self.untold += 1,
+            Taken::This(amount) => {
+                self.total += amount;
+                self.dearest = Some(self.dearest.map_or(amount, |dearest| dearest.max(amount)));
+            }
+        }
+    }
+
+    fn verdict(&self, name: &str, limit: f64, in_flight: u64) -> Verdict {
+        let used_up = || Verdict::No(format!("{name} is used up"));
+        let Some(dearest) = self.dearest else {
+            return match (self.untold, in_flight) {
+                _ if limit.is_nan() || limit <= 0.0 => used_up(),
+                (0, 0) => Verdict::Go,
+                (0, _) => Verdict::Perhaps(name.to_owned()),
+                _ => Verdict::No(format!(
+                    "{name} cannot be kept, as no answer told what it took"
+                )),
+            };
+        };
+        let least = self.total + dearest * to_f64(self.untold);
+        let most = least + dearest * to_f64(in_flight);
+        // A limit that is NaN has nothing below it.
+        if most < limit {
+            Verdict::Go
+        } else if least < limit {
+            Verdict::Perhaps(name.to_owned())
+        } else {
+            used_up()
+        }
+    }
+}
+
+/// What a call took.
+#[derive(Clone, Copy, Default)]
+enum Taken {
+    /// It was refused, or never sent.
+    #[default]
+    Nothing,
+    Untold,
+    This(f64),
 }
 
 impl Ledger {
@@ -254,19 +262,22 @@ impl Ledger {
         self.lock().spent
     }
 
-    /// Notes a call that goes out.
-    pub(crate) fn open(&self, stream: bool) -> Ticket {
-        let mut book = self.lock();
+    /// Notes a call that goes out under no limit.
+    pub(crate) fn note(&self, stream: bool) -> Ticket {
+        self.open(&mut self.lock(), stream)
+    }
+
+    fn open(&self, book: &mut Book, stream: bool) -> Ticket {
         book.spent.requests += 1;
-        if stream {
-            book.streams += 1;
-        } else {
-            book.calls += 1;
-        }
+        *book.in_flight(stream) += 1;
         Ticket {
             ledger: self.clone(),
             stream,
-            outcome: Outcome::default(),
+            attempts: 0,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            tokens: Taken::Nothing,
+            usd: Taken::Nothing,
         }
     }
 
@@ -275,91 +286,81 @@ impl Ledger {
     }
 }
 
-#[derive(Clone, Copy, Default)]
-struct Outcome {
-    attempts: u64,
-    answered: bool,
-    tokens: Option<(u64, u64)>,
-    usd: Option<f64>,
-    unpriced: bool,
+impl Book {
+    fn in_flight(&mut self, stream: bool) -> &mut u64 {
+        if stream {
+            &mut self.streams
+        } else {
+            &mut self.calls
+        }
+    }
 }
 
 /// A call in flight. Its end is booked when it is dropped.
 pub(crate) struct Ticket {
     ledger: Ledger,
     stream: bool,
-    outcome: Outcome,
+    /// 0 until it was sent.
+    attempts: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    tokens: Taken,
+    usd: Taken,
 }
 
 impl Ticket {
-    /// An answer that begins: if it is dropped before its end, its price stays unknown.
+    /// An answer that begins: if it is dropped before its end, nobody knows what it took.
     pub(crate) fn begun(&mut self, attempts: u32) {
-        self.outcome.attempts = attempts.into();
-        self.outcome.unpriced = true;
+        self.attempts = attempts.into();
+        self.tokens = Taken::Untold;
+        self.usd = Taken::Untold;
     }
 
     pub(crate) fn answered(&mut self, answer: &Completion) {
-        self.outcome = Outcome {
-            attempts: self.outcome.attempts,
-            answered: true,
-            tokens: answer
-                .usage()
-                .map(|usage| (usage.prompt_tokens, usage.completion_tokens)),
-            usd: answer.usd_spent(),
-            unpriced: answer.usd_spent().is_none(),
+        let usage = answer.usage().copied().unwrap_or_default();
+        self.prompt_tokens = usage.prompt_tokens;
+        self.completion_tokens = usage.completion_tokens;
+        self.tokens = match usage.prompt_tokens.saturating_add(usage.completion_tokens) {
+            0 => Taken::Untold,
+            tokens => Taken::This(to_f64(tokens)),
+        };
+        self.usd = match answer.usd_spent() {
+            Some(usd) if usd >= 0.0 => Taken::This(usd),
+            _ => Taken::Untold,
         };
     }
 
     pub(crate) fn failed(&mut self, error: &Error) {
-        self.outcome.attempts = error.attempts().into();
-        // Refused, or never sent: nothing was charged. Of the rest nobody knows.
-        let lost = error.status().is_none()
-            && error.kind() == ErrorKind::Connection
-            && !error.is_retryable();
-        self.outcome.unpriced = lost
-            || matches!(
-                error.kind(),
-                ErrorKind::Timeout | ErrorKind::Interrupted | ErrorKind::Decode
-            );
+        self.attempts = error.attempts().into();
         if let Some(partial) = error.partial() {
-            self.answered(partial);
+            return self.answered(partial);
         }
+        // Refused, or never sent: nothing was charged. Of the rest nobody knows.
+        let lost = error.kind() != ErrorKind::Api && !error.is_retryable();
+        let taken = if lost { Taken::Untold } else { Taken::Nothing };
+        (self.tokens, self.usd) = (taken, taken);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let Outcome {
-            attempts,
-            answered,
-            tokens,
-            usd,
-            unpriced,
-        } = self.outcome;
         let mut book = self.ledger.lock();
-        let in_flight = if self.stream {
-            &mut book.streams
-        } else {
-            &mut book.calls
-        };
+        let in_flight = book.in_flight(self.stream);
         *in_flight = in_flight.saturating_sub(1);
-        let (prompt, completion) = tokens.unwrap_or_default();
+        if self.attempts == 0 {
+            book.spent.requests = book.spent.requests.saturating_sub(1);
+        } else {
+            book.tokens.count(self.tokens);
+            book.usd.count(self.usd);
+        }
+        let (usd, unpriced) = (book.usd.total, book.usd.untold);
         let spent = &mut book.spent;
-        spent.attempts = spent.attempts.saturating_add(attempts);
-        spent.prompt_tokens = spent.prompt_tokens.saturating_add(prompt);
-        spent.completion_tokens = spent.completion_tokens.saturating_add(completion);
-        spent.usd += usd.unwrap_or_default();
-        spent.unpriced += u64::from(unpriced);
-        book.uncounted += u64::from(answered && tokens.is_none());
-        if tokens.is_some() {
-            book.dearest.tokens = book
-                .dearest
-                .tokens
-                .max(Some(prompt.saturating_add(completion)));
-        }
-        if let Some(usd) = usd {
-            book.dearest.usd = Some(book.dearest.usd.map_or(usd, |dearest| dearest.max(usd)));
-        }
+        spent.attempts += self.attempts;
+        spent.prompt_tokens = spent.prompt_tokens.saturating_add(self.prompt_tokens);
+        spent.completion_tokens = spent
+            .completion_tokens
+            .saturating_add(self.completion_tokens);
+        (spent.usd, spent.unpriced) = (usd, unpriced);
         drop(book);
         self.ledger.0.settled.notify_all();
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::{Ledger, Ticket};
-use crate::cassette::Slot;
+use crate::cassette::{Slot, Turn};
 use crate::endpoint::{DEFAULT_BASE_URL, Endpoint};
 use crate::error::KeySource;
 use crate::pace::Pace;
+use crate::tape::Answer;
 use crate::transport::{self, Call, Response, Settings, Transport};
 use crate::{
     Batch, Budget, Cassette, ChatRequest, ChatStream, Completion, Error, IntoMessages, Model,
@@ -120,7 +121,7 @@ impl Client {
     /// Sends a request at a pace that others keep too.
     pub(crate) fn send_at(&self, request: &ChatRequest, pace: Option<&Pace>) -> Result<Completion> {
         let slot = self.slot(request)?;
-        let _turn = slot.as_ref().map(Slot::turn);
+        let _turn = slot.as_ref().map(|slot| self.turn(slot)).transpose()?;
         if let Some(recording) = slot.as_ref().map(Slot::find).transpose()?.flatten() {
             return self.read(request, self.transport.replay(recording)?, None);
         }
@@ -139,7 +140,7 @@ impl Client {
             Ok(completion) => tickets.answered(completion),
             Err(error) => {
                 tickets.failed(error);
-                keep_error(slot.as_ref(), error);
+                self.keep_error(slot.as_ref(), error);
             }
         }
         answer
@@ -166,7 +167,7 @@ impl Client {
         let mut completion = decoded.map_err(|error| self.concluded(error, &head))?;
         completion.take_head(&head);
         if let (Some(slot), Some(raw)) = (slot, &completion.raw) {
-            completion.unrecorded = slot.keep(&head, raw).err();
+            completion.unrecorded = slot.keep(&head, &Answer::Body(raw), &self.transport.secrets);
         }
         Ok(completion)
     }
@@ -179,18 +180,29 @@ impl Client {
             .transpose()
     }
 
+    /// Waits while another thread sends the same request in order to record it.
+    fn turn<'a>(&self, slot: &'a Slot) -> Result<Turn<'a>> {
+        let limit = self.transport.settings.timeout;
+        slot.turn(limit).ok_or_else(|| {
+            let during = "another thread did not finish the same request";
+            Error::timeout(during, limit, "the limit is timeout()")
+        })
+    }
+
     /// Lets a call go out, or says why not.
     fn admit(&self, stream: bool) -> Result<Tickets> {
         if self.lacks_key {
             return Err(Error::no_key());
         }
-        let budget = self
-            .budget
-            .as_ref()
-            .map(|budget| budget.admit(stream))
-            .transpose()?;
+        let limit = self.transport.settings.timeout;
+        let admit = |budget: &Budget| {
+            let during = "the budget had no room for another call";
+            let late = || Error::timeout(during, limit, "the limit is timeout()");
+            budget.admit(stream, limit).unwrap_or_else(|| Err(late()))
+        };
+        let budget = self.budget.as_ref().map(admit).transpose()?;
         Ok(Tickets {
-            own: self.ledger.open(stream),
+            own: self.ledger.note(stream),
             budget,
         })
     }
@@ -238,7 +250,7 @@ impl Client {
             }
             Err(error) => {
                 tickets.failed(&error);
-                keep_error(slot.as_ref(), &error);
+                self.keep_error(slot.as_ref(), &error);
                 Err(error)
             }
         }
@@ -259,12 +271,18 @@ impl Client {
     /// The models that the server offers: `GET /models`, in the server's order.
     ///
     /// AI/ML API needs no key for it. [`Client::new`] wants one all the same; a client with an explicit
-    /// [`base_url`](ClientBuilder::base_url) does not.
+    /// [`base_url`](ClientBuilder::base_url) does not. A cassette does not record it.
     ///
     /// # Errors
     ///
-    /// As [`send`](Client::send); [`Decode`](crate::ErrorKind::Decode) if the answer is no list of models.
+    /// As [`send`](Client::send); [`Decode`](crate::ErrorKind::Decode) if the answer is no list of models,
+    /// [`Cassette`](crate::ErrorKind::Cassette) if the client only replays.
     pub fn models(&self) -> Result<Vec<Model>> {
+        if self.transport.settings.offline {
+            return Err(Error::cassette(
+                "the list of models is not recorded, and the cassette only replays",
+            ));
+        }
         let (head, text) = self
             .transport
             .run(Call::Models, None)?
@@ -272,24 +290,24 @@ impl Client {
         Model::decode(head.status, text).map_err(|error| self.concluded(error, &head))
     }
 
+    /// Records an error that refuses the request for good, where the cassette wants it.
+    fn keep_error(&self, slot: Option<&Slot>, error: &Error) {
+        let (Some(slot), Some(status)) = (slot, error.status()) else {
+            return;
+        };
+        if slot.keeps_error(status) {
+            let id = error.request_id().map(str::to_owned);
+            let head = transport::Head::recorded(status, id, None, None);
+            let body = Answer::Body(error.body().unwrap_or_default());
+            // An error has no place to tell that it was not recorded; the log has.
+            slot.keep(&head, &body, &self.transport.secrets);
+        }
+    }
+
     /// An error that a response's body told, with what its head says.
     fn concluded(&self, error: Error, head: &transport::Head) -> Error {
         self.transport
             .redact(error.with_request_id(head).with_attempts(head.attempts))
-    }
-}
-
-/// Records an error that refuses the request for good, where the cassette wants it.
-fn keep_error(slot: Option<&Slot>, error: &Error) {
-    let (Some(slot), Some(status)) = (slot, error.status()) else {
-        return;
-    };
-    if slot.keeps_error(status) {
-        let id = error.request_id().map(str::to_owned);
-        let head = transport::Head::recorded(status, id, None, None);
-        if let Err(reason) = slot.keep(&head, error.body().unwrap_or_default()) {
-            log::warn!("the error was not recorded: {reason}");
-        }
     }
 }
 
@@ -548,6 +566,7 @@ impl ClientBuilder {
             max_connections: self.max_connections,
             proxy: self.proxy,
             root_certificates: self.root_certificates,
+            offline: cassette.as_ref().is_some_and(Cassette::only_replays),
         })?;
         Ok(Client {
             transport: Arc::new(transport),

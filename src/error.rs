@@ -512,8 +512,8 @@ impl Error {
         Error::new(ErrorKind::Interrupted, what)
     }
 
-    /// `limit` names the limit, such as `100 requests`.
-    pub(crate) fn budget(limit: &str, spent: &Spent) -> Error {
+    /// `what` names the limit and says what became of it: `100 requests is used up`.
+    pub(crate) fn budget(what: String, spent: &Spent) -> Error {
         let Spent {
             requests,
             prompt_tokens,
@@ -523,8 +523,8 @@ impl Error {
             ..
         } = spent;
         let tokens = prompt_tokens.saturating_add(*completion_tokens);
-        Error::new(ErrorKind::Budget, format!("the budget of {limit} is used up"))
-            .with_hint(format!("spent: {requests} requests, {tokens} tokens, ${usd}, {unpriced} requests of unknown price"))
+        Error::new(ErrorKind::Budget, format!("the budget of {what}"))
+            .with_hint(format!("spent: {requests} requests, {tokens} tokens, ${usd:.6}, {unpriced} requests of unknown price"))
     }
 
     pub(crate) fn cassette(what: impl Into<String>) -> Error {
@@ -634,7 +634,7 @@ fn hide(text: &mut String, secret: &str) {
     }
 }
 
-fn text_holds(text: &str, secret: &str) -> bool {
+pub(crate) fn text_holds(text: &str, secret: &str) -> bool {
     secret.len() >= SHORTEST && text.contains(secret)
 }
 

@@ -604,6 +604,11 @@ fn push_unit(unit: u16, half: &mut Option<u16>, out: &mut String) {
     }
 }
 
+/// What a text holds that is JSON and not null.
+pub(crate) fn value_of(text: &str) -> Option<Value> {
+    Json::read(text).ok()?.root().value()
+}
+
 /// Deserializes by the way over JSON text, so that what is stored is read as leniently as what is received.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>, T>(
     d: D,

@@ -136,6 +136,7 @@ mod search;
 mod sse;
 mod stream;
 mod surrogates;
+mod tape;
 mod template;
 pub mod testing;
 mod tool;

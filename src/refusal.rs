@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::json::Json;
+use crate::json::{Json, value_of};
 
 /// How deep a sentence may be hidden: JSON inside a string inside JSON has been seen.
 const MAX_DEPTH: usize = 6;
@@ -101,11 +101,6 @@ impl Refusal {
             .to_ascii_lowercase();
         CODES.contains(&code.as_str()) || WORDS.iter().any(|words| said.contains(words))
     }
-}
-
-/// What a text holds that is JSON and not null.
-pub(crate) fn value_of(text: &str) -> Option<Value> {
-    Json::read(text).ok()?.root().value()
 }
 
 /// Whether a JSON object that came with a 2xx status, or inside a stream, is an error and not an answer.

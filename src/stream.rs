@@ -13,6 +13,7 @@ use crate::client::Tickets;
 use crate::json::Json;
 use crate::refusal;
 use crate::sse::{Event, Events, Failure};
+use crate::tape::{self, Answer};
 use crate::template::Template;
 use crate::transport::{BodyStream, Head, Response, Transport};
 use crate::{Completion, Error, FinishReason, Result, Usage};
@@ -51,7 +52,7 @@ pub struct ChatStream {
     head: Head,
     transport: Arc<Transport>,
     /// Where the answer is to be recorded, and its events so far.
-    recording: Option<(Slot, Vec<String>)>,
+    recording: Option<(Slot, tape::Events)>,
     tickets: Option<Tickets>,
 }
 
@@ -119,7 +120,7 @@ impl ChatStream {
 
     /// Records the answer once it is complete.
     pub(crate) fn recorded_in(mut self, slot: Option<Slot>) -> ChatStream {
-        self.recording = slot.map(|slot| (slot, Vec::new()));
+        self.recording = slot.map(|slot| (slot, tape::Events::default()));
         self
     }
 
@@ -237,7 +238,7 @@ impl ChatStream {
             match step {
                 Step::Chunk(chunk) => {
                     if let Some((_, events)) = &mut self.recording {
-                        events.push(chunk.raw.clone());
+                        events.push(&chunk.raw);
                     }
                     return Ok(Some(chunk));
                 }
@@ -258,7 +259,11 @@ impl ChatStream {
             tickets.answered(completion);
         }
         if let Some((slot, events)) = self.recording.take() {
-            completion.unrecorded = slot.keep_events(&self.head, &events).err();
+            completion.unrecorded = slot.keep(
+                &self.head,
+                &Answer::Events(&events),
+                &self.transport.secrets,
+            );
         }
     }
 
@@ -294,7 +299,8 @@ impl ChatStream {
             tickets.answered(&completion);
         }
         if let Some((slot, _)) = self.recording.take() {
-            completion.unrecorded = slot.keep(&self.head, &raw).err();
+            completion.unrecorded =
+                slot.keep(&self.head, &Answer::Body(&raw), &self.transport.secrets);
         }
         self.whole = Some(completion);
         Ok(Chunk {

@@ -44,7 +44,7 @@
 //!    was expected and what the nearest recording has otherwise: mostly a prompt that was changed.
 //! 4. To record anew, run once with `AIMLAPI_CASSETTE=record`.
 //!
-//! A stream is replayed as the events it came in, without the pauses between them.
+//! A stream is replayed as the events it came in, without the pauses between them. The list of models is not recorded.
 //!
 //! # Play the server
 //!
@@ -90,10 +90,14 @@
 //! }
 //! ```
 //!
-//! `request` is the body that was sent, its keys sorted, without `stream` and `stream_options`. `body` is the answer's
-//! JSON, byte for byte as it came; an answer that was streamed has `"events": [{..}, {..}]` in its place, the data of
-//! its events in order, without the closing `[DONE]`. `request_id`, `client_request_id` and `usd_spent` are what the
-//! response's headers said, where they did. No other header is kept, and none of the request's.
+//! `version` is that of this format; a file of another one is refused. `request` is the body that was sent, its keys
+//! sorted, without `stream` and `stream_options`. `status` is the response's. `body` is the answer's JSON, byte for byte
+//! as it came; an answer that was streamed has `"events": [{..}, {..}]` in its place, the data of its events in order,
+//! without the closing `[DONE]`. What is no JSON, such as the page that some errors are, is a string. `request_id`,
+//! `client_request_id` and `usd_spent` are what the response's headers said, where they did. No other header is kept, and
+//! none of the request's. Members with other names are passed over, so a reviewer may leave a `"note"`.
 //!
 //! The file's name is made of the model, the first words of the last message, and the FNV-1a hash (64 bits) of
-//! `request` written without white space. The server's address is no part of it. On a hit the whole request is compared.
+//! `request` in its canonical form: keys sorted, no white space, floats in plain decimals (`0.7`, `1` for `1.0`). The
+//! server's address is no part of it. On a hit the whole request is compared, in the same form: white space and the
+//! order of keys may be changed, anything else makes it another request.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy, ProxyProtocol};
 
-use crate::cassette::Recording;
 use crate::endpoint::{CHAT_PATH, Endpoint};
 use crate::error::{KeySource, Refused};
 use crate::pace::Pace;
 use crate::retry::{self, Again};
+use crate::tape::Recording;
 use crate::{Error, Result, RetryPolicy};
 
 type RawResponse = ureq::http::Response<Body>;
@@ -72,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) max_connections: usize,
     pub(crate) proxy: Option<String>,
     pub(crate) root_certificates: Option<Vec<u8>>,
+    /// Nothing will be sent.
+    pub(crate) offline: bool,
 }
 
 /// What is asked.
@@ -185,8 +187,8 @@ pub(crate) struct Transport {
     chat: Uri,
     models: Uri,
     headers: HeaderMap,
-    /// What no message may show.
-    secrets: Vec<String>,
+    /// What no message and no recording may show.
+    pub(crate) secrets: Vec<String>,
     pub(crate) settings: Settings,
 }
 
@@ -203,7 +205,8 @@ impl Transport {
             *limit = (*limit).min(FOREVER);
         }
         let endpoint = &settings.endpoint;
-        if endpoint.is_https() && !cfg!(any(feature = "rustls", feature = "native-tls")) {
+        let has_tls = cfg!(any(feature = "rustls", feature = "native-tls"));
+        if endpoint.is_https() && !has_tls && !settings.offline {
             return Err(Error::no_tls(endpoint.authority()));
         }
         let uri = |url: String| {

@@ -11,6 +11,8 @@
 
 mod support;
 
+mod budgets;
+mod cassettes;
 mod documented;
 mod errors;
 mod faults;

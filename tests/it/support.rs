@@ -1,8 +1,14 @@
 //! A server that misbehaves as told, which mockito cannot: it cuts, resets, stalls, drips.
 
 use std::collections::HashMap;
+use std::env;
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -83,6 +89,16 @@ impl Server {
         })
     }
 
+    /// Answers one request on each connection with these bytes, and closes it.
+    pub fn answering_once_each(bytes: impl Into<Vec<u8>>) -> Server {
+        let bytes = bytes.into();
+        Server::start(move |_, connection| {
+            connection.request()?;
+            connection.send(&bytes)?;
+            connection.close()
+        })
+    }
+
     /// Answers the first requests with these bytes, one after the other, and all further ones with the last.
     pub fn answering_in_turn(answers: Vec<String>) -> Server {
         let turn = AtomicUsize::new(0);
@@ -132,6 +148,92 @@ pub fn quick() -> RetryPolicy {
 
 pub fn hello() -> ChatRequest {
     ChatRequest::new(MODEL, "hello")
+}
+
+/// A directory of a test's own that is not there yet, and is gone after the test.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (process, count) = (process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        Scratch(root.join(format!("scratch-{process}-{count}")))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It may never have been made.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An ignored test of this binary in a process of its own, which can be given an environment, or be killed.
+pub struct Child {
+    command: Command,
+    test: &'static str,
+}
+
+impl Child {
+    pub fn new(test: &'static str) -> Child {
+        let mut command = Command::new(env::current_exe().unwrap());
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("AIMLAPI_") {
+                command.env_remove(name);
+            }
+        }
+        Child { command, test }
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Child {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Every write to a file fails in it, as on a full disk. Pipes still work.
+    pub fn without_disk(self) -> Child {
+        let mut command = Command::new("sh");
+        // 25 is SIGXFSZ, which would end the process.
+        command.args(["-c", "trap '' 25; ulimit -f 0; exec \"$0\" \"$@\""]);
+        command.arg(self.command.get_program());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Child { command, ..self }
+    }
+
+    pub fn start(mut self) -> process::Child {
+        self.command
+            .args(["--exact", self.test, "--ignored", "--nocapture"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Runs it to its end; returns what it said.
+    #[track_caller]
+    pub fn run(self) -> String {
+        let output = self.start().wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stdout}{stderr}");
+        let said = stdout.lines().find_map(|line| line.strip_prefix("> "));
+        said.expect("it has to say something").to_owned()
+    }
+
+    /// What the process has to say to the test that runs it.
+    pub fn say(text: impl Display) {
+        println!("\n> {text}");
+    }
 }
 
 /// The server's side of a connection.
@@ -216,7 +318,7 @@ pub fn json(status: u16, body: &str) -> String {
 pub fn respond(status: u16, headers: &[(&str, &str)], body: &str) -> String {
     let mut head = format!("HTTP/1.1 {status} Test\r\n");
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        head += &[name, ": ", value, "\r\n"].concat();
     }
     format!("{head}content-length: {}\r\n\r\n{body}", body.len())
 }
