@@ -195,18 +195,18 @@ impl Completion {
             Err(cause) => return Err(undecodable(status, body, cause)),
         };
         let root = json.root();
-        if root.get("choices").is_some_and(is_too_much) {
-            let why = "more choices or tool calls than any answer has";
-            return Err(Error::no_answer(status, body, why));
-        }
         let mut completion = Completion::empty();
-        let mut failed = false;
+        let mut flaws = Flaws::default();
         for (name, value) in root.members() {
             match &*name {
-                "choices" => failed |= completion.read_choices(value),
-                "error" => failed |= is_error(value),
+                "choices" => completion.read_choices(value, &mut flaws),
+                "error" => flaws.failed |= is_error(value),
                 name => completion.read_member(name, value),
             }
+        }
+        if flaws.too_much {
+            let why = "more choices or tool calls than any answer has";
+            return Err(Error::no_answer(status, body, why));
         }
         if completion.choices.is_empty() {
             let is_error = root.value().is_some_and(|value| refusal::is_error(&value));
@@ -216,7 +216,7 @@ impl Completion {
                 Error::no_answer(status, body, "JSON that holds no answer")
             });
         }
-        if failed {
+        if flaws.failed {
             return Err(Error::reported(status, &body).with_partial(Some(completion)));
         }
         completion.raw = Some(body);
@@ -273,28 +273,29 @@ impl Completion {
         }
     }
 
-    /// Says whether one of the choices failed.
-    fn read_choices(&mut self, list: Node<'_>) -> bool {
+    fn read_choices(&mut self, list: Node<'_>, flaws: &mut Flaws) {
         self.choices.clear();
-        let mut failed = false;
         for (place, node) in (0..).zip(list.items().filter(|node| node.is_object())) {
-            let choice = Choice::read(node, place, &mut failed);
+            if self.choices.len() == MOST {
+                flaws.too_much = true;
+                return;
+            }
+            let choice = Choice::read(node, place, flaws);
             let at = self
                 .choices
                 .partition_point(|other| other.index <= choice.index);
             self.choices.insert(at, choice);
         }
-        failed
     }
 }
 
-/// Whether there are more choices, or tool calls in one, than any answer has. `{}` would take a hundred times its size.
-fn is_too_much(choices: Node<'_>) -> bool {
-    let is_long = |list: Node<'_>| list.items().nth(MOST).is_some();
-    let mut calls = choices
-        .items()
-        .filter_map(|choice| choice.get("message")?.get("tool_calls"));
-    is_long(choices) || calls.any(is_long)
+/// What is wrong with an answer that can be read.
+#[derive(Default)]
+struct Flaws {
+    /// The server says, beside whatever else it says, that it failed.
+    failed: bool,
+    /// There are more choices or tool calls than any answer has: a list of `{}` would take a hundred times its size.
+    too_much: bool,
 }
 
 /// Whether a member named `error`, of an answer or of a choice, says that it failed.
@@ -582,7 +583,7 @@ impl TokenLogprob {
 }
 
 impl Choice {
-    fn read(node: Node<'_>, place: u32, failed: &mut bool) -> Choice {
+    fn read(node: Node<'_>, place: u32, flaws: &mut Flaws) -> Choice {
         let (mut message, mut delta) = (None, None);
         let mut choice = Choice {
             index: place,
@@ -598,13 +599,18 @@ impl Choice {
                 "delta" => delta = Some(value),
                 "finish_reason" => choice.finish_reason = FinishReason::read(value),
                 "logprobs" => choice.logprobs = Logprobs::read(value),
-                "error" => *failed |= is_error(value),
+                "error" => flaws.failed |= is_error(value),
                 _ => {}
             }
         }
         let said = message.filter(|node| node.is_object()).or(delta);
-        if let Some(message) = said.and_then(|node| Message::read(node, is_sent_back)) {
-            choice.message = message;
+        match said
+            .filter(|node| node.is_object())
+            .map(|node| Message::read(node, is_sent_back))
+        {
+            Some(Some(message)) => choice.message = message,
+            Some(None) => flaws.too_much = true,
+            None => {}
         }
         if let Some(annotations) = said.and_then(|node| node.get("annotations")) {
             choice.citations = citations(annotations);
