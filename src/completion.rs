@@ -247,12 +247,11 @@ impl Completion {
             "model" if self.model.is_empty() => self.model = value.text().unwrap_or_default(),
             "created" if self.created == 0 => self.created = value.count().unwrap_or_default(),
             "usage" => {
-                let usage = Usage::read(value);
+                let usage = Usage::read_priced(value, &mut self.cost);
                 // An empty usage does not undo a real one.
                 if self.usage.is_none() || usage != Some(Usage::default()) {
                     self.usage = usage.or(self.usage);
                 }
-                self.cost = cost(value).or(self.cost);
             }
             "meta" => {
                 let spent = value
@@ -301,12 +300,6 @@ struct Flaws {
 /// Whether a member named `error`, of an answer or of a choice, says that it failed.
 pub(crate) fn is_error(error: Node<'_>) -> bool {
     !matches!(error.raw(), "null" | "false" | "\"\"" | "{}")
-}
-
-/// What an answer cost: OpenRouter sends a number, Perplexity an object.
-fn cost(usage: Node<'_>) -> Option<f64> {
-    let cost = usage.get("cost")?;
-    cost.float().or_else(|| cost.get("total_cost")?.float())
 }
 
 fn undecodable(status: u16, body: String, cause: Broken) -> Error {
@@ -463,8 +456,12 @@ impl<'de> Deserialize<'de> for Usage {
 }
 
 impl Usage {
-    /// Reads the names of OpenAI, and those that other servers have for the same.
     pub(crate) fn read(node: Node<'_>) -> Option<Usage> {
+        Usage::read_priced(node, &mut None)
+    }
+
+    /// Reads the names of OpenAI, and those that other servers have for the same; and what some say the answer cost.
+    fn read_priced(node: Node<'_>, price: &mut Option<f64>) -> Option<Usage> {
         if !node.is_object() {
             return None;
         }
@@ -492,6 +489,11 @@ impl Usage {
                 | "prompt_cache_hit_tokens"
                 | "cache_read_input_tokens" => {
                     cached = cached.or(value.count());
+                }
+                // OpenRouter sends a number, Perplexity an object.
+                "cost" => {
+                    let total = || value.get("total_cost")?.float();
+                    *price = value.float().or_else(total).or(*price);
                 }
                 _ => {}
             }
