@@ -91,13 +91,13 @@ impl<'a> Json<'a> {
             // Servers have a value every ten to twenty bytes.
             nodes: Vec::with_capacity((text.len() / 12).clamp(8, 4096)),
             open: Vec::new(),
+            has_escapes: false,
         };
         reader.read()?;
-        let has_escapes = reader.nodes.iter().any(|span| span.kind == Kind::Escaped);
         Ok(Json {
             text,
             nodes: reader.nodes,
-            has_escapes,
+            has_escapes: reader.has_escapes,
         })
     }
 
@@ -118,6 +118,7 @@ struct Reader<'a> {
     nodes: Vec<Span>,
     /// The arrays and objects that the place is in, by their numbers.
     open: Vec<usize>,
+    has_escapes: bool,
 }
 
 impl Reader<'_> {
@@ -241,6 +242,7 @@ impl Reader<'_> {
     fn string(&mut self) -> Result<(), Broken> {
         let start = self.at + 1;
         let (kind, end) = string(self.bytes, start)?;
+        self.has_escapes |= kind == Kind::Escaped;
         self.add(kind, start, end);
         self.at = end + 1;
         Ok(())
