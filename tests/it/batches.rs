@@ -1,6 +1,6 @@
 //! Many requests: every answer in its place, no more in flight than wanted, one pace for all, and an end that is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -819,4 +819,101 @@ fn a_file_that_cannot_be_read_is_an_error() {
         error.to_string(),
         "the results cannot be read: the disk is gone"
     );
+}
+
+// The figures of a long run.
+
+const SERVICE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Every fifth attempt is refused.
+fn is_refused(attempt: usize) -> bool {
+    attempt % 5 == 4
+}
+
+/// How long eight threads that lose no time would take for so many rows.
+fn ideal(rows: usize) -> Duration {
+    let (mut now, mut until) = (Duration::ZERO, Duration::ZERO);
+    let (mut idle, mut attempts, mut answered) = (8, 0, 0);
+    // When the attempts under way will end, in order, and whether they are refused.
+    let mut under_way = VecDeque::new();
+    while answered < rows {
+        while idle > 0 && now >= until {
+            under_way.push_back((now + SERVICE, is_refused(attempts)));
+            (idle, attempts) = (idle - 1, attempts + 1);
+        }
+        match under_way.front() {
+            Some((end, refused)) if idle == 0 || *end <= until => {
+                now = *end;
+                match refused {
+                    true => until = now + PAUSE,
+                    false => answered += 1,
+                }
+                under_way.pop_front();
+                idle += 1;
+            }
+            _ => now = until,
+        }
+    }
+    now
+}
+
+#[test]
+#[ignore = "takes a minute and an idle machine: cargo test --test it -- --ignored --nocapture ten_thousand"]
+fn ten_thousand_rows_at_twenty_percent_refusals() {
+    let log = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+    let writer = Arc::clone(&log);
+    let server = answering(move |seen| {
+        let (number, attempt) = {
+            let (arrivals, _): &mut (Vec<Instant>, Vec<Instant>) = &mut writer.lock().unwrap();
+            arrivals.push(Instant::now());
+            (number(seen), arrivals.len() - 1)
+        };
+        thread::sleep(SERVICE);
+        if is_refused(attempt) {
+            writer.lock().unwrap().1.push(Instant::now());
+            return respond(429, &[("retry-after-ms", "20")], "");
+        }
+        saying(number)
+    });
+    for rows in [1_000, 10_000] {
+        let said = Child::new("batches::answer_rows")
+            .env("AIMLAPI_BASE_URL", server.base_url())
+            .env("ROWS", rows.to_string())
+            .run();
+        let (arrivals, refusals) = std::mem::take(&mut *log.lock().unwrap());
+        let after_a_refusal = |grace| {
+            let during = |arrival: &&Instant| {
+                let last = refusals.partition_point(|refusal| refusal <= arrival);
+                let last = last.checked_sub(1).map(|last| **arrival - refusals[last]);
+                last.is_some_and(|after| (grace..PAUSE).contains(&after))
+            };
+            arrivals.iter().filter(during).count()
+        };
+        let [early, very] = [1, 5].map(|ms| after_a_refusal(Duration::from_millis(ms)));
+        println!(
+            "{rows} rows: {said}; ideal {:?}; {} attempts, {} of them refused, \
+             {early} came more than 1 ms into a cool-down, {very} more than 5 ms",
+            ideal(rows),
+            arrivals.len(),
+            refusals.len(),
+        );
+    }
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn answer_rows() {
+    let Ok(count) = std::env::var("ROWS") else {
+        return;
+    };
+    let client = Client::builder().build().unwrap();
+    let started = Instant::now();
+    for (row, reply) in client.send_all(rows(count.parse().unwrap())).enumerate() {
+        assert_eq!(reply.unwrap().text(), row.to_string());
+    }
+    let elapsed = started.elapsed();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let memory = status.lines().find(|line| line.starts_with("VmHWM"));
+    Child::say(format!("{elapsed:?}, {}", memory.unwrap_or_default()));
 }
