@@ -1,4 +1,4 @@
-//! The five lines: one question, one answer.
+//! One question and its answer, in five lines. Run it with `cargo run --example hello`.
 
 mod stand_in;
 

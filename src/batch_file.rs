@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::transport::Head;
 use crate::{ChatRequest, Completion, Error, Result};
 
 impl ChatRequest {
@@ -207,15 +208,16 @@ impl Line<'_> {
         } = serde_json::from_str(response).unwrap_or_default();
         let status = status_code.as_u64().and_then(|code| code.try_into().ok());
         let status: u16 = status.unwrap_or(200);
-        let id = request_id.as_str();
+        let id = request_id.as_str().map(str::to_owned);
+        let head = Head::recorded(status, id, None, None);
         // vllm run-batch puts an error beside the response, and did put the answer in its place.
         let text = body.or(self.error).map_or(response, RawValue::get);
         if !(200..300).contains(&status) || (body.is_none() && self.error.is_some()) {
-            return Err(Error::reported(status, text).with_request_id(id));
+            return Err(Error::reported(status, text).with_request_id(&head));
         }
         let mut answer =
-            Completion::decode(status, text.to_owned()).map_err(|e| e.with_request_id(id))?;
-        answer.request_id = id.map(str::to_owned);
+            Completion::decode(status, text.to_owned()).map_err(|e| e.with_request_id(&head))?;
+        answer.take_head(&head);
         Ok(answer)
     }
 }

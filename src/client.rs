@@ -62,7 +62,8 @@ impl Client {
         Client::builder().build()
     }
 
-    /// A client with everything as by default, to be changed.
+    /// Begins a client with everything as by default, to be changed. If neither a key nor a base URL is given, both are
+    /// taken from the environment.
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
             api_key: None,
@@ -310,11 +311,8 @@ impl Client {
 
     /// An error that a response's body told, with what its head says.
     fn concluded(&self, error: Error, head: &transport::Head) -> Error {
-        self.transport.redact(
-            error
-                .with_request_id(head.id())
-                .with_attempts(head.attempts),
-        )
+        self.transport
+            .redact(error.with_request_id(head).with_attempts(head.attempts))
     }
 }
 
@@ -373,14 +371,19 @@ fn variable(name: &str) -> Result<Option<String>> {
     }
 }
 
-/// What a [`Client`] is made of. [`Client::builder`] begins one with everything as by default.
+/// What a [`Client`] is made of.
+///
+/// [`Client::builder`] begins one with everything as by default.
 ///
 /// ```
 /// use aimlapi::Client;
 /// use std::time::Duration;
 ///
 /// // Ollama on this machine: no key, no TLS, and more patience.
-/// let client = Client::builder().base_url("http://localhost:11434").timeout(Duration::from_secs(1800)).build()?;
+/// let client = Client::builder()
+///     .base_url("http://localhost:11434")
+///     .timeout(Duration::from_secs(1800))
+///     .build()?;
 /// # drop(client);
 /// # Ok::<(), aimlapi::Error>(())
 /// ```
@@ -554,7 +557,10 @@ impl ClientBuilder {
         let transport = Transport::new(Settings {
             endpoint,
             key: self.api_key,
-            key_source: self.key_source,
+            key_source: match self.key_source {
+                KeySource::None if has_secret => KeySource::Given,
+                source => source,
+            },
             headers: self.headers,
             user_agent: self.user_agent,
             connect_timeout: self.connect_timeout,
@@ -589,11 +595,14 @@ impl ClientBuilder {
 
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its query may hold a key, and what is no base URL may hold anything.
+        let base_url = Endpoint::parse(self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))
+            .map_or_else(
+                |_| "[no base URL]".to_owned(),
+                |endpoint| endpoint.shown(""),
+            );
         f.debug_struct("ClientBuilder")
-            .field(
-                "base_url",
-                &self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL),
-            )
+            .field("base_url", &base_url)
             .field("api_key", &shown_key(self.api_key.is_some()))
             .finish_non_exhaustive()
     }

@@ -5,13 +5,14 @@ use std::fmt;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
-use crate::message::Answered;
+use crate::accumulate::MOST;
+use crate::json::{self, Broken, Json, Node};
+use crate::message::is_sent_back;
 use crate::refusal;
 use crate::transport::Head;
-use crate::wire::{self, Any, Count, Float, List, Object, Text};
 use crate::{Error, Message, Result, Role, ToolCall};
 
 /// A model's answer, whole: at least one choice, in the order of their indices.
@@ -20,13 +21,14 @@ use crate::{Error, Message, Result, Role, ToolCall};
 /// several choices speak of the first, `choices()[0]`; there is more than one only if
 /// [`n`](crate::ChatRequest::n) asked for them.
 ///
-/// It is `Serialize` and `Deserialize` in the wire's own form, so an answer can be stored, and a test can make one:
+/// It is `Serialize` and `Deserialize` in the wire's own form, so an answer can be stored, and a test can make one. What
+/// came with the response's headers is not stored: both ids, and a price that only a header told.
 ///
 /// ```
 /// use aimlapi::{Completion, FinishReason};
 ///
 /// let reply: Completion = serde_json::from_str(
-///     r#"{"model": "m", "choices": [{"message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop"}]}"#,
+///     r#"{"choices": [{"message": {"content": "Hello!"}, "finish_reason": "stop"}]}"#,
 /// )?;
 /// assert_eq!(reply.text(), "Hello!");
 /// assert_eq!(reply.finish_reason(), Some(&FinishReason::Stop));
@@ -40,7 +42,10 @@ pub struct Completion {
     /// Never empty outside this crate.
     pub(crate) choices: Vec<Choice>,
     pub(crate) usage: Option<Usage>,
+    /// What the provider that is paid reports.
     pub(crate) usd_spent: Option<f64>,
+    /// The cost in the usage, which may be that of a provider behind it.
+    cost: Option<f64>,
     /// Of the whole answer; a choice has its own besides.
     pub(crate) citations: Vec<String>,
     pub(crate) request_id: Option<String>,
@@ -92,7 +97,7 @@ impl Completion {
         })
     }
 
-    /// The tools that the model wants called.
+    /// The tools that the model wants called; empty where it wants none.
     pub fn tool_calls(&self) -> &[ToolCall] {
         self.first().tool_calls()
     }
@@ -117,7 +122,7 @@ impl Completion {
         &self.choices
     }
 
-    /// What the answer took; `None` where the server does not say.
+    /// What the answer took, in tokens; `None` where the server does not say.
     pub fn usage(&self) -> Option<&Usage> {
         self.usage.as_ref()
     }
@@ -128,10 +133,10 @@ impl Completion {
         all.map(String::as_str).collect()
     }
 
-    /// What the answer cost in US dollars, where the server reports it: `meta.usage.usd_spent`, the header
-    /// `x-aimlapi-usd-spent`, or `usage.cost`. It is never computed from a list of prices.
+    /// What the answer cost in US dollars, where the server reports it: `meta.usage.usd_spent`, else the header
+    /// `x-aimlapi-usd-spent`, else `usage.cost`. It is never computed from a list of prices.
     pub fn usd_spent(&self) -> Option<f64> {
-        self.usd_spent
+        self.usd_spent.or(self.cost)
     }
 
     /// The server's id of the completion; `""` where it gave none.
@@ -183,34 +188,131 @@ impl Completion {
         self.usd_spent = self.usd_spent.or(head.usd_spent);
     }
 
-    /// Reads a 2xx response's body.
+    /// Reads the body of a response with a 2xx status.
     pub(crate) fn decode(status: u16, body: String) -> Result<Completion> {
-        let answer: Answer = match wire::decode(&body) {
-            Ok(answer) => answer,
-            Err(e) => return Err(undecodable(status, body, e)),
+        let json = match Json::read(&body) {
+            Ok(json) => json,
+            Err(cause) => return Err(undecodable(status, body, cause)),
         };
-        if answer.choices.0.is_empty() {
-            let value = serde_json::from_str(&body).unwrap_or(Value::Null);
-            if refusal::is_error(&value) {
-                return Err(Error::reported(status, &body));
+        let root = json.root();
+        if root.get("choices").is_some_and(is_too_much) {
+            let why = "more choices or tool calls than any answer has";
+            return Err(Error::no_answer(status, body, why));
+        }
+        let mut completion = Completion::empty();
+        let mut failed = false;
+        for (name, value) in root.members() {
+            match &*name {
+                "choices" => failed |= completion.read_choices(value),
+                "error" => failed |= is_error(value),
+                name => completion.read_member(name, value),
             }
-            return Err(Error::no_answer(status, body, "JSON that holds no answer"));
         }
-        if answer.failed() {
-            return Err(
-                Error::reported(status, &body).with_partial(Some(answer.into_completion(None)))
-            );
+        if completion.choices.is_empty() {
+            let is_error = root.value().is_some_and(|value| refusal::is_error(&value));
+            return Err(if is_error {
+                Error::reported(status, &body)
+            } else {
+                Error::no_answer(status, body, "JSON that holds no answer")
+            });
         }
-        Ok(answer.into_completion(Some(body)))
+        if failed {
+            return Err(Error::reported(status, &body).with_partial(Some(completion)));
+        }
+        completion.raw = Some(body);
+        Ok(completion)
+    }
+
+    pub(crate) fn empty() -> Completion {
+        Completion {
+            id: String::new(),
+            model: String::new(),
+            created: 0,
+            choices: Vec::new(),
+            usage: None,
+            usd_spent: None,
+            cost: None,
+            citations: Vec::new(),
+            request_id: None,
+            client_request_id: None,
+            raw: None,
+            unrecorded: None,
+        }
+    }
+
+    /// A member that is the same in a whole answer and in a chunk of a stream. What a later chunk leaves empty stays.
+    pub(crate) fn read_member(&mut self, name: &str, value: Node<'_>) {
+        match name {
+            "id" if self.id.is_empty() => self.id = value.text().unwrap_or_default(),
+            "model" if self.model.is_empty() => self.model = value.text().unwrap_or_default(),
+            "created" if self.created == 0 => self.created = value.count().unwrap_or_default(),
+            "usage" => {
+                let usage = Usage::read(value);
+                // An empty usage does not undo a real one.
+                if self.usage.is_none() || usage != Some(Usage::default()) {
+                    self.usage = usage.or(self.usage);
+                }
+                self.cost = cost(value).or(self.cost);
+            }
+            "meta" => {
+                let spent = value
+                    .get("usage")
+                    .and_then(|usage| usage.get("usd_spent")?.float());
+                self.usd_spent = spent.or(self.usd_spent);
+            }
+            // Perplexity's, beside the choices; every chunk repeats it. What it found came to replace the addresses.
+            "citations" | "search_results" if value.is_array() => {
+                let url =
+                    |node: Node<'_>| Some(node.get("url").unwrap_or(node).str()?.into_owned());
+                let urls: Vec<String> = value.items().filter_map(url).collect();
+                if !urls.is_empty() && (name == "citations" || self.citations.is_empty()) {
+                    self.citations = urls;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Says whether one of the choices failed.
+    fn read_choices(&mut self, list: Node<'_>) -> bool {
+        self.choices.clear();
+        let mut failed = false;
+        for (place, node) in (0..).zip(list.items().filter(|node| node.is_object())) {
+            let choice = Choice::read(node, place, &mut failed);
+            let at = self
+                .choices
+                .partition_point(|other| other.index <= choice.index);
+            self.choices.insert(at, choice);
+        }
+        failed
     }
 }
 
-fn undecodable(status: u16, body: String, cause: serde_json::Error) -> Error {
+/// Whether there are more choices, or tool calls in one, than any answer has. `{}` would take a hundred times its size.
+fn is_too_much(choices: Node<'_>) -> bool {
+    let is_long = |list: Node<'_>| list.items().nth(MOST).is_some();
+    let mut calls = choices
+        .items()
+        .filter_map(|choice| choice.get("message")?.get("tool_calls"));
+    is_long(choices) || calls.any(is_long)
+}
+
+/// Whether a member named `error`, of an answer or of a choice, says that it failed.
+pub(crate) fn is_error(error: Node<'_>) -> bool {
+    !matches!(error.raw(), "null" | "false" | "\"\"" | "{}")
+}
+
+/// What an answer cost: OpenRouter sends a number, Perplexity an object.
+fn cost(usage: Node<'_>) -> Option<f64> {
+    let cost = usage.get("cost")?;
+    cost.float().or_else(|| cost.get("total_cost")?.float())
+}
+
+fn undecodable(status: u16, body: String, cause: Broken) -> Error {
     let why = match body.trim_start().as_bytes() {
         [] => "no body, so with no answer",
         [b'<', ..] => "a page and not JSON",
-        [b'{', ..] if cause.is_eof() => "JSON that breaks off before its end",
-        _ if cause.is_data() => "JSON that holds no answer",
+        _ if cause.is_cut => "JSON that breaks off before its end",
         _ => "what is not JSON",
     };
     Error::no_answer(status, body, why).with_cause(cause)
@@ -315,8 +417,8 @@ impl FinishReason {
     }
 
     /// `None` for `""`, which says nothing.
-    pub(crate) fn read(name: &str) -> Option<FinishReason> {
-        Some(match name {
+    pub(crate) fn read(node: Node<'_>) -> Option<FinishReason> {
+        Some(match &*node.str()? {
             "" => return None,
             "stop" => FinishReason::Stop,
             "length" => FinishReason::Length,
@@ -333,7 +435,9 @@ impl fmt::Display for FinishReason {
     }
 }
 
-/// What an answer took, in tokens, as the server counts them. The counts of some providers do not add up.
+/// What an answer took, in tokens, as the server counts them.
+///
+/// The counts of some providers do not add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Usage {
@@ -353,81 +457,59 @@ pub struct Usage {
 
 impl<'de> Deserialize<'de> for Usage {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Usage, D::Error> {
-        UsageWire::deserialize(d).map(|wire| wire.usage())
+        json::deserialize(d, "a usage", Usage::read)
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct UsageWire {
-    prompt_tokens: Count,
-    input_tokens: Count,
-    completion_tokens: Count,
-    output_tokens: Count,
-    total_tokens: Count,
-    completion_tokens_details: Object<UsageDetails>,
-    prompt_tokens_details: Object<UsageDetails>,
-    reasoning_tokens: Count,
-    cached_tokens: Count,
-    num_cached_tokens: Count,
-    prompt_cache_hit_tokens: Count,
-    cache_read_input_tokens: Count,
-    cost: Any,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct UsageDetails {
-    reasoning_tokens: Count,
-    cached_tokens: Count,
-}
-
-impl UsageWire {
-    pub(crate) fn usage(&self) -> Usage {
-        let prompt_tokens = self.prompt_tokens.0.or(self.input_tokens.0).unwrap_or(0);
-        let completion_tokens = self
-            .completion_tokens
-            .0
-            .or(self.output_tokens.0)
-            .unwrap_or(0);
-        let completion = self.completion_tokens_details.0.as_ref();
-        let prompt = self.prompt_tokens_details.0.as_ref();
-        Usage {
-            prompt_tokens,
-            completion_tokens,
-            total_tokens: self
-                .total_tokens
-                .0
-                .unwrap_or_else(|| prompt_tokens.saturating_add(completion_tokens)),
-            reasoning_tokens: completion
-                .and_then(|details| details.reasoning_tokens.0)
-                .or(self.reasoning_tokens.0),
-            cached_tokens: prompt
-                .and_then(|details| details.cached_tokens.0)
-                .or(self.cached_tokens.0)
-                .or(self.num_cached_tokens.0)
-                .or(self.prompt_cache_hit_tokens.0)
-                .or(self.cache_read_input_tokens.0),
+impl Usage {
+    /// Reads the names of OpenAI, and those that other servers have for the same.
+    pub(crate) fn read(node: Node<'_>) -> Option<Usage> {
+        if !node.is_object() {
+            return None;
         }
-    }
-
-    /// OpenRouter sends a number, Perplexity an object.
-    pub(crate) fn cost(&self) -> Option<f64> {
-        let cost = self.cost.0.as_ref()?;
-        cost.as_f64().or_else(|| cost.get("total_cost")?.as_f64())
+        let mut usage = Usage::default();
+        let (mut total, mut cached) = (None, None);
+        for (name, value) in node.members() {
+            let detail = |name: &str| value.get(name)?.count();
+            match &*name {
+                "prompt_tokens" | "input_tokens" => {
+                    usage.prompt_tokens = value.count().unwrap_or(usage.prompt_tokens);
+                }
+                "completion_tokens" | "output_tokens" => {
+                    usage.completion_tokens = value.count().unwrap_or(usage.completion_tokens);
+                }
+                "total_tokens" => total = value.count(),
+                "completion_tokens_details" => {
+                    usage.reasoning_tokens = detail("reasoning_tokens").or(usage.reasoning_tokens);
+                }
+                "prompt_tokens_details" => usage.cached_tokens = detail("cached_tokens"),
+                "reasoning_tokens" => {
+                    usage.reasoning_tokens = usage.reasoning_tokens.or(value.count());
+                }
+                "cached_tokens"
+                | "num_cached_tokens"
+                | "prompt_cache_hit_tokens"
+                | "cache_read_input_tokens" => {
+                    cached = cached.or(value.count());
+                }
+                _ => {}
+            }
+        }
+        usage.total_tokens =
+            total.unwrap_or_else(|| usage.prompt_tokens.saturating_add(usage.completion_tokens));
+        usage.cached_tokens = usage.cached_tokens.or(cached);
+        Some(usage)
     }
 }
 
-/// How likely the tokens of an answer were. [`Choice::logprobs`] gives it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+/// How likely the tokens of an answer were: [`Choice::logprobs`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Logprobs {
     /// The tokens of the text.
-    #[serde(deserialize_with = "tokens")]
     pub content: Vec<TokenLogprob>,
     /// The tokens of a refusal.
-    #[serde(deserialize_with = "tokens", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusal: Vec<TokenLogprob>,
 }
 
@@ -437,7 +519,8 @@ pub struct Logprobs {
 pub struct TokenLogprob {
     /// The token as text.
     pub token: String,
-    /// The natural logarithm of its probability; the API gives -9999 for very unlikely ones.
+    /// The natural logarithm of its probability; the API gives -9999 for very unlikely ones. Negative infinity where
+    /// the server gives none, as JSON has no number for it.
     pub logprob: f64,
     /// Its UTF-8 bytes, where the server gives them: a token may be a part of a character.
     pub bytes: Option<Vec<u8>>,
@@ -445,165 +528,104 @@ pub struct TokenLogprob {
     pub top_logprobs: Vec<TokenLogprob>,
 }
 
-fn tokens<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<TokenLogprob>, D::Error> {
-    List::deserialize(d).map(|list| list.0)
+impl<'de> Deserialize<'de> for Logprobs {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Logprobs, D::Error> {
+        json::deserialize(d, "logprobs", Logprobs::read)
+    }
 }
 
-impl<'de> Deserialize<'de> for TokenLogprob {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<TokenLogprob, D::Error> {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        #[allow(clippy::struct_field_names)]
-        struct Token {
-            token: Text,
-            logprob: Float,
-            bytes: Any,
-            top_logprobs: List<TokenLogprob>,
-        }
-        let Token {
-            token,
-            logprob,
-            bytes,
-            top_logprobs,
-        } = Token::deserialize(d)?;
-        Ok(TokenLogprob {
-            token: token.0.unwrap_or_default(),
-            logprob: logprob.0.unwrap_or_default(),
-            bytes: bytes.0.and_then(|bytes| serde_json::from_value(bytes).ok()),
-            top_logprobs: top_logprobs.0,
+impl Logprobs {
+    pub(crate) fn read(node: Node<'_>) -> Option<Logprobs> {
+        let tokens = |name: &str| node.get(name).map(TokenLogprob::list).unwrap_or_default();
+        node.is_object().then(|| Logprobs {
+            content: tokens("content"),
+            refusal: tokens("refusal"),
         })
     }
 }
 
-/// What a server sends, whole or as one chunk of a stream, as far as this crate has names for it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Answer {
-    pub(crate) id: Text,
-    pub(crate) model: Text,
-    pub(crate) created: Count,
-    pub(crate) choices: List<AnswerChoice>,
-    pub(crate) usage: Object<UsageWire>,
-    meta: Object<Meta>,
-    citations: Any,
-    pub(crate) error: Any,
+impl<'de> Deserialize<'de> for TokenLogprob {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<TokenLogprob, D::Error> {
+        json::deserialize(d, "a token", TokenLogprob::read)
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct AnswerChoice {
-    pub(crate) index: Count,
-    pub(crate) message: Object<Answered>,
-    pub(crate) delta: Object<Answered>,
-    pub(crate) finish_reason: Text,
-    pub(crate) logprobs: Object<Logprobs>,
-    pub(crate) error: Any,
-}
+impl TokenLogprob {
+    fn list(node: Node<'_>) -> Vec<TokenLogprob> {
+        node.items().filter_map(TokenLogprob::read).collect()
+    }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Meta {
-    usage: Object<MetaUsage>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct MetaUsage {
-    usd_spent: Float,
-}
-
-impl Answer {
-    /// Whether the server says, beside whatever else it says, that it failed.
-    pub(crate) fn failed(&self) -> bool {
-        let real = |error: &Any| match &error.0 {
-            None | Some(Value::Bool(false)) => false,
-            Some(Value::String(text)) => !text.is_empty(),
-            Some(Value::Object(object)) => !object.is_empty(),
-            Some(_) => true,
+    fn read(node: Node<'_>) -> Option<TokenLogprob> {
+        let mut token = TokenLogprob {
+            logprob: f64::NEG_INFINITY,
+            ..TokenLogprob::default()
         };
-        real(&self.error) || self.choices.0.iter().any(|choice| real(&choice.error))
-    }
-
-    pub(crate) fn usd_spent(&self) -> Option<f64> {
-        let reported = self
-            .meta
-            .0
-            .as_ref()
-            .and_then(|meta| meta.usage.0.as_ref()?.usd_spent.0);
-        reported.or_else(|| self.usage.0.as_ref()?.cost())
-    }
-
-    /// Perplexity's list of addresses beside the choices.
-    pub(crate) fn citations(&self) -> Vec<String> {
-        let list = self.citations.0.as_ref().and_then(Value::as_array);
-        list.into_iter()
-            .flatten()
-            .filter_map(|url| url.as_str().map(str::to_owned))
-            .collect()
-    }
-
-    fn into_completion(self, raw: Option<String>) -> Completion {
-        let (usd_spent, citations) = (self.usd_spent(), self.citations());
-        let mut choices: Vec<Choice> = (0..)
-            .zip(self.choices.0)
-            .map(|(place, choice)| choice.into_choice(place))
-            .collect();
-        choices.sort_by_key(|choice| choice.index);
-        Completion {
-            id: self.id.0.unwrap_or_default(),
-            model: self.model.0.unwrap_or_default(),
-            created: self.created.0.unwrap_or_default(),
-            choices,
-            usage: self.usage.0.map(|usage| usage.usage()),
-            usd_spent,
-            citations,
-            request_id: None,
-            client_request_id: None,
-            raw,
-            unrecorded: None,
+        if !node.is_object() {
+            return None;
         }
+        for (name, value) in node.members() {
+            match &*name {
+                "token" => token.token = value.text().unwrap_or_default(),
+                "logprob" => token.logprob = value.float().unwrap_or(f64::NEG_INFINITY),
+                "bytes" if value.is_array() => {
+                    token.bytes = value
+                        .items()
+                        .map(|byte| byte.count()?.try_into().ok())
+                        .collect();
+                }
+                "top_logprobs" => token.top_logprobs = TokenLogprob::list(value),
+                _ => {}
+            }
+        }
+        Some(token)
     }
 }
 
-impl AnswerChoice {
-    fn into_choice(self, place: u32) -> Choice {
-        let said = self.message.0.or(self.delta.0);
-        let mut message = said.map_or_else(
-            || Message::empty(Role::Assistant),
-            |Answered(message)| message,
-        );
-        for call in &mut message.tool_calls {
+impl Choice {
+    fn read(node: Node<'_>, place: u32, failed: &mut bool) -> Choice {
+        let (mut message, mut delta) = (None, None);
+        let mut choice = Choice {
+            index: place,
+            message: Message::empty(Role::Assistant),
+            finish_reason: None,
+            logprobs: None,
+            citations: Vec::new(),
+        };
+        for (name, value) in node.members() {
+            match &*name {
+                "index" => choice.index = index(value).unwrap_or(place),
+                "message" => message = Some(value),
+                "delta" => delta = Some(value),
+                "finish_reason" => choice.finish_reason = FinishReason::read(value),
+                "logprobs" => choice.logprobs = Logprobs::read(value),
+                "error" => *failed |= is_error(value),
+                _ => {}
+            }
+        }
+        let said = message.filter(|node| node.is_object()).or(delta);
+        if let Some(message) = said.and_then(|node| Message::read(node, is_sent_back)) {
+            choice.message = message;
+        }
+        if let Some(annotations) = said.and_then(|node| node.get("annotations")) {
+            choice.citations = citations(annotations);
+        }
+        for call in &mut choice.message.tool_calls {
             // Its place says the same.
             call.extra.remove("index");
         }
-        Choice {
-            index: self
-                .index
-                .0
-                .and_then(|index| index.try_into().ok())
-                .unwrap_or(place),
-            citations: take_citations(&mut message),
-            message,
-            finish_reason: self.finish_reason.0.as_deref().and_then(FinishReason::read),
-            logprobs: self.logprobs.0,
-        }
+        choice
     }
 }
 
-/// The addresses in a message's annotations, which are not sent back.
-pub(crate) fn take_citations(message: &mut Message) -> Vec<String> {
-    let Some(Value::Array(annotations)) = message.fields.remove("annotations") else {
-        return Vec::new();
-    };
-    let url = |annotation: &Value| {
-        Some(
-            annotation
-                .pointer("/url_citation/url")?
-                .as_str()?
-                .to_owned(),
-        )
-    };
-    annotations.iter().filter_map(url).collect()
+/// The number of a choice.
+pub(crate) fn index(node: Node<'_>) -> Option<u32> {
+    node.count()?.try_into().ok()
+}
+
+/// The addresses in a message's annotations.
+pub(crate) fn citations(annotations: Node<'_>) -> Vec<String> {
+    let url = |node: Node<'_>| Some(node.get("url_citation")?.get("url")?.str()?.into_owned());
+    annotations.items().filter_map(url).collect()
 }
 
 impl Serialize for Completion {
@@ -620,7 +642,8 @@ impl Serialize for Completion {
         map.serialize_entry("model", &self.model)?;
         map.serialize_entry("choices", &self.choices)?;
         if let Some(usage) = &self.usage {
-            map.serialize_entry("usage", usage)?;
+            let cost = self.cost;
+            map.serialize_entry("usage", &Priced { usage, cost })?;
         }
         if let Some(usd) = self.usd_spent {
             map.serialize_entry("meta", &json!({ "usage": { "usd_spent": usd } }))?;
@@ -630,6 +653,14 @@ impl Serialize for Completion {
         }
         map.end()
     }
+}
+
+#[derive(Serialize)]
+struct Priced<'a> {
+    #[serde(flatten)]
+    usage: &'a Usage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<f64>,
 }
 
 impl Serialize for Choice {

@@ -1,14 +1,11 @@
 //! What a message holds: text, or parts such as pictures, files and sound.
 
-use std::fmt;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::wire::{self, skip};
+use crate::json::{self, Node};
 use crate::{Error, Result};
 
 /// What a [`Message`](crate::Message) says: text, or a list of parts.
@@ -20,7 +17,8 @@ use crate::{Error, Result};
 /// use aimlapi::{Content, ContentPart};
 ///
 /// assert_eq!(Content::from("hello").as_text(), Some("hello"));
-/// let parts = Content::from([ContentPart::text("What is this?"), ContentPart::image_url("https://example.com/a.png")]);
+/// let picture = ContentPart::image_url("https://example.com/a.png");
+/// let parts = Content::from([ContentPart::text("What is this?"), picture]);
 /// assert_eq!(parts.as_text(), None);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -104,38 +102,19 @@ impl Serialize for Content {
 
 impl<'de> Deserialize<'de> for Content {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Content, D::Error> {
-        let content = d.deserialize_any(ContentVisitor)?;
-        content.ok_or_else(|| D::Error::custom("a content is a string or a list of parts"))
+        json::deserialize(d, "a string or a list of parts", Content::read)
     }
 }
 
-/// A content, or `None` where a server sent something else.
-pub(crate) struct Lenient(pub(crate) Option<Content>);
-
-impl<'de> Deserialize<'de> for Lenient {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Lenient, D::Error> {
-        d.deserialize_any(ContentVisitor).map(Lenient)
-    }
-}
-
-struct ContentVisitor;
-
-impl<'de> Visitor<'de> for ContentVisitor {
-    type Value = Option<Content>;
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(Content::Text(text.to_owned())))
-    }
-    fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
-        Ok(Some(Content::Text(text)))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut parts = Vec::new();
-        while let Some(wire::Any(part)) = seq.next_element()? {
-            parts.extend(part.map(ContentPart::raw));
+impl Content {
+    /// `None` where it is neither text nor a list.
+    pub(crate) fn read(node: Node<'_>) -> Option<Content> {
+        if node.is_array() {
+            let parts = node.items().filter_map(Node::value).map(ContentPart::raw);
+            return Some(Content::Parts(parts.collect()));
         }
-        Ok(Some(Content::Parts(parts)))
+        node.str().map(|text| Content::Text(text.into_owned()))
     }
-    skip!(None; unit bool number map);
 }
 
 /// One part of a [`Content`]: text, a picture, a file, sound, a film.
@@ -146,7 +125,8 @@ impl<'de> Visitor<'de> for ContentVisitor {
 /// use aimlapi::{ContentPart, Message};
 ///
 /// let picture = ContentPart::image_bytes(&std::fs::read("cat.jpg")?)?.detail("low");
-/// let reply = aimlapi::chat("google/gemini-2.5-flash", Message::user([ContentPart::text("What is this?"), picture]))?;
+/// let question = Message::user([ContentPart::text("What is this?"), picture]);
+/// let reply = aimlapi::chat("google/gemini-2.5-flash", question)?;
 /// println!("{}", reply.text());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -268,11 +248,10 @@ impl ContentPart {
     }
 
     fn of(kind: &str, value: Value) -> ContentPart {
-        let kind = kind.to_owned();
-        ContentPart(Map::from_iter([
-            ("type".to_owned(), Value::String(kind.clone())),
-            (kind, value),
-        ]))
+        let mut part = Map::new();
+        part.insert("type".to_owned(), kind.into());
+        part.insert(kind.to_owned(), value);
+        ContentPart(part)
     }
 
     pub(crate) fn as_text(&self) -> Option<&str> {
@@ -299,23 +278,35 @@ impl ContentPart {
 
     /// Lengthens this part by the next piece of a stream, if both are text or both are thinking.
     pub(crate) fn append(&mut self, next: &ContentPart) -> bool {
-        if let (Some(Value::String(text)), Some(more)) = (self.0.get_mut("text"), next.as_text()) {
-            text.push_str(more);
-            return true;
+        let both_text = self.as_text().is_some() && next.as_text().is_some();
+        let both_have = |name| self.0.contains_key(name) && next.0.contains_key(name);
+        if !both_text && !both_have("thinking") {
+            return false;
         }
-        if let (Some(Value::Array(parts)), Some(Value::Array(more))) =
-            (self.0.get_mut("thinking"), next.0.get("thinking"))
-        {
+        for (name, more) in &next.0 {
+            match self.0.get_mut(name) {
+                Some(old) if name == "text" || name == "thinking" => lengthen(old, more),
+                // Such as the signature, which comes last.
+                _ => drop(self.0.insert(name.clone(), more.clone())),
+            }
+        }
+        true
+    }
+}
+
+fn lengthen(old: &mut Value, more: &Value) {
+    match (old, more) {
+        (Value::String(text), Value::String(more)) => text.push_str(more),
+        (Value::Array(parts), Value::Array(more)) => {
             for piece in more {
                 let last = parts.last_mut().and_then(|part| part.get_mut("text"));
                 match (last, piece.get("text")) {
-                    (Some(Value::String(text)), Some(Value::String(more))) => text.push_str(more),
+                    (Some(text), Some(more)) => lengthen(text, more),
                     _ => parts.push(piece.clone()),
                 }
             }
-            return true;
         }
-        false
+        _ => {}
     }
 }
 
@@ -333,12 +324,11 @@ impl Serialize for ContentPart {
 
 impl<'de> Deserialize<'de> for ContentPart {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<ContentPart, D::Error> {
-        match Value::deserialize(d)? {
-            part @ (Value::Object(_) | Value::String(_)) => Ok(ContentPart::raw(part)),
-            _ => Err(D::Error::custom(
-                "a part of a content is an object or a string",
-            )),
-        }
+        let part =
+            |node: Node<'_>| (node.is_object() || node.str().is_some()).then(|| node.value());
+        json::deserialize(d, "an object or a string", |node| {
+            part(node).flatten().map(ContentPart::raw)
+        })
     }
 }
 
@@ -370,44 +360,44 @@ mod tests {
         }
     }
 
+    // Not as text: a feature of serde_json decides on the order of the keys.
+    #[track_caller]
+    fn assert_wire(part: ContentPart, json: &str) {
+        let part = serde_json::to_value(part).unwrap();
+        assert_eq!(part, serde_json::from_str::<Value>(json).unwrap());
+    }
+
     #[test]
     fn every_part_has_its_wire_form() {
-        let wire = |part: ContentPart| serde_json::to_string(&part).unwrap();
-        assert_eq!(
-            wire(ContentPart::text("a")),
-            r#"{"text":"a","type":"text"}"#
+        assert_wire(ContentPart::text("a"), r#"{"text":"a","type":"text"}"#);
+        assert_wire(
+            ContentPart::image_url("u").detail("low"),
+            r#"{"image_url":{"detail":"low","url":"u"},"type":"image_url"}"#,
         );
-        assert_eq!(
-            wire(ContentPart::image_url("u").detail("low")),
-            r#"{"image_url":{"detail":"low","url":"u"},"type":"image_url"}"#
+        assert_wire(
+            ContentPart::file_data("a.pdf", b"%PDF-"),
+            r#"{"file":{"file_data":"data:application/pdf;base64,JVBERi0=","filename":"a.pdf"},"type":"file"}"#,
         );
-        assert_eq!(
-            wire(ContentPart::file_data("a.pdf", b"%PDF-")),
-            r#"{"file":{"file_data":"data:application/pdf;base64,JVBERi0=","filename":"a.pdf"},"type":"file"}"#
+        assert_wire(
+            ContentPart::file_id("f"),
+            r#"{"file":{"file_id":"f"},"type":"file"}"#,
         );
-        assert_eq!(
-            wire(ContentPart::file_id("f")),
-            r#"{"file":{"file_id":"f"},"type":"file"}"#
+        assert_wire(
+            ContentPart::input_audio(b"abc", "wav"),
+            r#"{"input_audio":{"data":"YWJj","format":"wav"},"type":"input_audio"}"#,
         );
-        assert_eq!(
-            wire(ContentPart::input_audio(b"abc", "wav")),
-            r#"{"input_audio":{"data":"YWJj","format":"wav"},"type":"input_audio"}"#
+        assert_wire(
+            ContentPart::video_url("u"),
+            r#"{"type":"video_url","video_url":{"url":"u"}}"#,
         );
-        assert_eq!(
-            wire(ContentPart::video_url("u")),
-            r#"{"type":"video_url","video_url":{"url":"u"}}"#
+        assert_wire(
+            ContentPart::text("a").cached(),
+            r#"{"cache_control":{"type":"ephemeral"},"text":"a","type":"text"}"#,
         );
-        assert_eq!(
-            wire(ContentPart::text("a").cached()),
-            r#"{"cache_control":{"type":"ephemeral"},"text":"a","type":"text"}"#
+        assert_wire(
+            ContentPart::text("a").cache_ttl("1h"),
+            r#"{"cache_control":{"ttl":"1h","type":"ephemeral"},"text":"a","type":"text"}"#,
         );
-        assert_eq!(
-            wire(ContentPart::text("a").cache_ttl("1h")),
-            r#"{"cache_control":{"ttl":"1h","type":"ephemeral"},"text":"a","type":"text"}"#
-        );
-        assert_eq!(
-            wire(ContentPart::raw(json!({"type":"x"}))),
-            r#"{"type":"x"}"#
-        );
+        assert_wire(ContentPart::raw(json!({"type":"x"})), r#"{"type":"x"}"#);
     }
 }

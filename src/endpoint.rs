@@ -48,7 +48,7 @@ impl Endpoint {
                 } else {
                     "https"
                 };
-                let url = without_userinfo(url);
+                let url = without_userinfo(url.split('?').next().unwrap_or_default());
                 return Err(Error::input(format!(
                     "the base URL has to begin with https:// or http://: is {guess}://{url} meant?"
                 )));

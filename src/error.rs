@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::refusal::{Refusal, one_line};
+use crate::transport::Head;
 use crate::{Completion, Spent};
 
 /// A failed call: what failed, what was said about it, and what to do.
@@ -16,9 +17,9 @@ use crate::{Completion, Spent};
 /// ```
 /// use aimlapi::{Client, ErrorKind};
 ///
-/// let error = Client::new("no\nkey").unwrap_err();
+/// let error = Client::new("").unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Input);
-/// assert_eq!(error.to_string(), "the API key holds a character that no HTTP header can carry: a control character at position 3");
+/// println!("{error}"); // no API key: set the environment variable AIMLAPI_API_KEY, or ..
 /// ```
 pub struct Error(Box<Repr>);
 
@@ -29,7 +30,7 @@ pub enum ErrorKind {
     /// The request or the client's settings cannot be right. Nothing was sent.
     Input,
     /// No connection, or one that was lost before an answer began: host not found, refused, certificate not accepted,
-    /// proxy down. Whether the server saw the request is told by [`Error::is_retryable`]: if so it did not.
+    /// proxy down. Where [`Error::is_retryable`] is true, the server has not seen the request.
     Connection,
     /// It took longer than the client's timeouts permit. The server may have answered, and billed.
     Timeout,
@@ -39,11 +40,17 @@ pub enum ErrorKind {
     Decode,
     /// The answer broke off before its end. [`Error::partial`] holds what came of a stream.
     Interrupted,
-    /// A [`Budget`](crate::Budget) is used up. Nothing was sent.
+    /// A budget is used up. Nothing was sent.
     Budget,
-    /// A [`Cassette`](crate::Cassette) has no recording of the request, or cannot be read or written.
+    /// A cassette has no recording of the request, or cannot be read or written.
     Cassette,
 }
+
+const PROXY_SOURCES: &str = "the proxy comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY \
+     names exceptions";
+
+/// A secret of fewer characters is none, and to take it out would tear words apart.
+const SHORTEST: usize = 4;
 
 /// As much of a stream's event as its error keeps, in characters.
 const MAX_PAYLOAD: usize = 64 << 10;
@@ -335,12 +342,24 @@ impl Error {
         )
     }
 
-    pub(crate) fn proxy(
+    /// A connection to `proxy` (host and port) that was not made, so that nothing was sent.
+    pub(crate) fn proxy_unreachable(
+        proxy: &str,
         authority: &str,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Error {
-        Error::connection(format!("the proxy did not connect to {authority}"), cause)
-            .with_hint("it comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY names exceptions")
+        Error::unreachable(&format!("the proxy {proxy} for {authority}"), cause)
+            .with_hint(PROXY_SOURCES)
+    }
+
+    /// A proxy that was reached, and does not do what it is for.
+    pub(crate) fn proxy_refused(
+        proxy: &str,
+        authority: &str,
+        cause: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        let what = format!("the proxy {proxy} did not connect to {authority}");
+        Error::connection(what, cause).with_hint(PROXY_SOURCES)
     }
 
     /// A connection that was lost after the request went out and before a response came.
@@ -368,12 +387,13 @@ impl Error {
     }
 
     /// Like [`Error::timeout`], and nothing had been sent yet.
-    pub(crate) fn connect_timeout(authority: &str, limit: Duration) -> Error {
-        let mut error = Error::timeout(
-            &format!("no connection to {authority}"),
-            limit,
-            "the limit is connect_timeout()",
-        );
+    pub(crate) fn connect_timeout(
+        authority: &str,
+        limit: Duration,
+        setting: &'static str,
+    ) -> Error {
+        let during = format!("no connection to {authority}");
+        let mut error = Error::timeout(&during, limit, setting);
         error.0.retryable = true;
         error
     }
@@ -489,10 +509,11 @@ impl Error {
 
     /// Text that a model wrote and that is not what `T` needs.
     pub(crate) fn unparsable(what: &str, text: &str, cause: serde_json::Error) -> Error {
-        let mut error = Error::new(
-            ErrorKind::Decode,
-            format!("{what}, {cause}, in: {}", one_line(text, 200)),
-        );
+        let mut shown = format!("{what}, {cause}");
+        if !text.is_empty() {
+            shown = format!("{shown}, in: {}", one_line(text, 200));
+        }
+        let mut error = Error::new(ErrorKind::Decode, shown);
         error.0.body = Some(text.to_owned());
         error.caused_by(cause)
     }
@@ -532,7 +553,7 @@ impl Error {
 
     /// Whether the key or the account is the trouble, so that every other request would meet it too.
     pub(crate) fn is_of_account(&self) -> bool {
-        let said = self.0.said.to_lowercase();
+        let said = self.0.said.to_ascii_lowercase();
         match self.0.status {
             Some(401 | 402) => true,
             // Also the answer to a request that a moderator does not like.
@@ -558,10 +579,12 @@ impl Error {
         self.caused_by(cause)
     }
 
-    pub(crate) fn with_request_id(mut self, id: Option<&str>) -> Error {
-        if self.0.request_id.is_none() {
-            self.0.request_id = id.map(str::to_owned);
-        }
+    /// An id in the body, where there is one, counts less than the head's `x-inference-id` and more than its
+    /// `x-request-id`.
+    pub(crate) fn with_request_id(mut self, head: &Head) -> Error {
+        let of_body = self.0.request_id.take();
+        let id = head.inference_id.clone().or(of_body);
+        self.0.request_id = id.or_else(|| head.request_id.clone());
         self
     }
 
@@ -592,12 +615,8 @@ impl Error {
         let owned = hint.as_mut().map(Cow::to_mut);
         texts.extend(owned);
         for text in texts {
-            for secret in secrets
-                .iter()
-                .filter(|secret| text_holds(text, secret))
-                .collect::<Vec<_>>()
-            {
-                *text = text.replace(secret.as_str(), "[key]");
+            for secret in secrets {
+                hide(text, secret);
             }
         }
         // A cause is somebody else's type: one that shows a secret is dropped whole.
@@ -612,13 +631,26 @@ impl Error {
     }
 }
 
-/// A secret of a few characters is no secret, and would tear words apart.
+/// Takes a secret out of a text, also where the text was cut in the middle of it.
+fn hide(text: &mut String, secret: &str) {
+    if text_holds(text, secret) {
+        *text = text.replace(secret, "[key]");
+    }
+    let kept = text.strip_suffix('…').unwrap_or_default();
+    let mut starts = (SHORTEST..secret.len())
+        .rev()
+        .filter_map(|end| secret.get(..end));
+    if let Some(rest) = starts.find_map(|start| kept.strip_suffix(start)) {
+        *text = format!("{rest}[key]…");
+    }
+}
+
 pub(crate) fn text_holds(text: &str, secret: &str) -> bool {
-    secret.len() >= 4 && text.contains(secret)
+    secret.len() >= SHORTEST && text.contains(secret)
 }
 
 fn hint_for(status: u16, said: &str, url: &str, key: KeySource) -> Option<Cow<'static, str>> {
-    let lower = said.to_lowercase();
+    let lower = said.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().all(|word| lower.contains(word));
     Some(match status {
         300..400 => Cow::Borrowed("redirects are not followed: nothing was sent there; correct the base URL"),

@@ -2,13 +2,13 @@
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 
-use crate::Result;
-use crate::wire::Json;
+use crate::encoded::Encoded;
+use crate::{Result, schema};
 
-/// What form the answer has: text, JSON, or JSON of a given schema. [`Completion::json`](crate::Completion::json)
-/// reads the answer.
+/// What form the answer has: text, JSON, or JSON of a given schema.
+///
+/// [`Completion::json`](crate::Completion::json) reads the answer.
 ///
 /// ```
 /// use aimlapi::{ChatRequest, ResponseFormat};
@@ -21,7 +21,8 @@ use crate::wire::Json;
 ///     "additionalProperties": false,
 /// }))
 /// .strict(true);
-/// let request = ChatRequest::new("gpt-4o", "Who wrote the first program?").response_format(format);
+/// let request = ChatRequest::new("gpt-4o", "Who wrote the first program?")
+///     .response_format(format);
 /// # drop(request);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +35,7 @@ enum Form {
     JsonObject,
     JsonSchema {
         name: String,
-        schema: Result<Json, String>,
+        schema: Result<Encoded, String>,
         strict: Option<bool>,
         description: Option<String>,
     },
@@ -57,13 +58,45 @@ impl ResponseFormat {
     /// its keys, unless its feature `preserve_order` is on; a struct that is `Serialize`, or JSON text read as
     /// `serde_json::value::RawValue`, keeps them.
     pub fn json_schema(name: impl Into<String>, schema: impl Serialize) -> ResponseFormat {
-        let schema = Json::new(&schema);
+        let schema = Encoded::new(&schema);
         ResponseFormat(Form::JsonSchema {
             name: name.into(),
             schema,
             strict: None,
             description: None,
         })
+    }
+
+    /// JSON that is a `T`, in strict mode: the type's own schema under the type's own name.
+    ///
+    /// The schema is made to fit strict mode. Every object is closed and requires all of its properties, in the order
+    /// of the struct's fields, in which the model writes them; a field that is an `Option` may be `null`, and one with
+    /// `#[serde(default)]` is always given. A doc comment becomes a description. What schemars says and strict mode
+    /// does not permit is left out: default values, formats other than those of strings that OpenAI knows, and that
+    /// the elements of a set are unique.
+    ///
+    /// `T` has to be a struct, and what strict mode cannot express stays as it is, to be named by
+    /// [`lint`](ResponseFormat::lint) and refused by the server: maps, `serde_json::Value`, tuples, flattened enums.
+    ///
+    /// The feature `schemars` makes serde_json keep the order of keys everywhere, in `json!` too: it turns on its
+    /// feature `preserve_order`.
+    ///
+    /// ```
+    /// use aimlapi::ResponseFormat;
+    ///
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct Person {
+    ///     name: String,
+    ///     /// The year of birth.
+    ///     born: Option<i32>,
+    /// }
+    ///
+    /// let format = ResponseFormat::of::<Person>();
+    /// assert!(format.lint().is_empty());
+    /// ```
+    #[cfg(feature = "schemars")]
+    pub fn of<T: schemars::JsonSchema>() -> ResponseFormat {
+        ResponseFormat::json_schema(schema::name::<T>(), schema::of::<T>()).strict(true)
     }
 
     /// Whether the answer must follow the schema exactly. The schema then has to follow the rules of strict mode; see
@@ -83,11 +116,13 @@ impl ResponseFormat {
         self
     }
 
-    /// What strict mode would refuse in the schema, one sentence for each place; empty if there is nothing.
+    /// What strict mode would refuse in the schema, one sentence for each place; empty if there is nothing. The check
+    /// is made here, without a call.
     ///
-    /// In strict mode every object must be closed (`"additionalProperties": false`) and must require each of its
-    /// properties; an optional one is required and nullable. The check is made here, without a call. It knows these
-    /// two rules, not every keyword that some model does without.
+    /// In strict mode the root is an object and no `anyOf`. Every object is closed (`"additionalProperties": false`)
+    /// and requires each of its properties; an optional one is required and nullable. Everything has a type. There are
+    /// `anyOf`, `$defs` and `$ref`, which stands alone; `allOf`, `oneOf`, `not`, conditions, tuples and patterns of
+    /// names there are not. Limits of size, and keywords that only some models do without, are not checked.
     ///
     /// ```
     /// use aimlapi::ResponseFormat;
@@ -104,16 +139,14 @@ impl ResponseFormat {
         let Form::JsonSchema { schema, .. } = &self.0 else {
             return Vec::new();
         };
-        let mut faults = Vec::new();
         match schema
             .as_ref()
             .map(|schema| serde_json::from_str(schema.get()))
         {
-            Ok(Ok(schema)) => lint("$", &schema, &mut faults),
-            Ok(Err(e)) => faults.push(format!("$: {e}")),
-            Err(reason) => faults.push(format!("$: {reason}")),
+            Ok(Ok(schema)) => schema::lint(&schema),
+            Ok(Err(e)) => vec![format!("$: {e}")],
+            Err(reason) => vec![format!("$: {reason}")],
         }
-        faults
     }
 
     /// Why the format cannot be sent.
@@ -127,52 +160,6 @@ impl ResponseFormat {
             return None;
         };
         Some(format!("the schema {name:?} has no JSON form: {reason}"))
-    }
-}
-
-// As deep as serde_json lets a value be, so the recursion is bounded.
-fn lint(path: &str, schema: &Value, faults: &mut Vec<String>) {
-    let Some(object) = schema.as_object() else {
-        return;
-    };
-    let properties = object.get("properties").and_then(Value::as_object);
-    let is_object = object.get("type").is_some_and(|kind| match kind {
-        Value::Array(kinds) => kinds.iter().any(|kind| kind == "object"),
-        kind => kind == "object",
-    });
-    if is_object || properties.is_some() {
-        if object.get("additionalProperties") != Some(&Value::Bool(false)) {
-            faults.push(format!("{path}: \"additionalProperties\" is not false"));
-        }
-        let required = object.get("required").and_then(Value::as_array);
-        for name in properties
-            .into_iter()
-            .flat_map(|properties| properties.keys())
-        {
-            if !required.is_some_and(|required| required.iter().any(|other| other == name)) {
-                faults.push(format!(
-                    "{path}: the property {name:?} is not in \"required\""
-                ));
-            }
-        }
-    }
-    for (keyword, inner) in object {
-        match (keyword.as_str(), inner) {
-            ("properties" | "$defs" | "definitions", Value::Object(schemas)) => {
-                for (name, schema) in schemas {
-                    lint(&format!("{path}.{keyword}.{name}"), schema, faults);
-                }
-            }
-            ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(schemas)) => {
-                for (place, schema) in schemas.iter().enumerate() {
-                    lint(&format!("{path}.{keyword}[{place}]"), schema, faults);
-                }
-            }
-            ("items" | "additionalProperties" | "not", schema) => {
-                lint(&format!("{path}.{keyword}"), schema, faults);
-            }
-            _ => {}
-        }
     }
 }
 
@@ -211,7 +198,7 @@ struct JsonSchema<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: &'a Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    schema: Option<&'a Json>,
+    schema: Option<&'a Encoded>,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: &'a Option<bool>,
 }

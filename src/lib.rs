@@ -1,4 +1,108 @@
-//! TODO
+//! A blocking client for chat completions, of [AI/ML API](https://aimlapi.com) and of every server that is compatible
+//! with OpenAI's: it never loses a paid answer, never calls a broken answer complete, and never pays twice silently.
+//!
+//! ```no_run
+//! fn main() -> aimlapi::Result<()> {
+//!     let client = aimlapi::Client::from_env()?;
+//!     let reply = client.chat(aimlapi::GEMMA_2_27B_IT, "Why is the sky blue?")?;
+//!     println!("{}", reply.text());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Client::from_env`] takes the key from `AIMLAPI_API_KEY`; keys are made at <https://aimlapi.com/app/keys>. Without
+//! an account, ask a server on your own machine: `AIMLAPI_BASE_URL=http://localhost:11434` is Ollama, and needs no key.
+//! In a clone of the repository, `cargo run --example hello` starts a stand-in server and asks that.
+//!
+//! # Where to look
+//!
+//! | to do this | use |
+//! |---|---|
+//! | ask one thing | [`chat`], or [`Client::chat`] |
+//! | set parameters | [`ChatRequest`], with [`Client::send`] |
+//! | see the answer as it arrives | [`Client::stream`], a [`ChatStream`] of [`Chunk`]s |
+//! | go on with a conversation | [`Message`], [`Completion::into_message`] |
+//! | let the model call functions | [`Tool`], [`ToolChoice`], [`ToolCall`] |
+//! | get JSON into a struct | [`ResponseFormat`], [`Completion::json`] |
+//! | show pictures, files, sound | [`ContentPart`] |
+//! | have the model think, or search | [`Reasoning`], [`ReasoningEffort`], [`WebSearchOptions`] |
+//! | know the cost | [`Completion::usage`], [`Completion::usd_spent`] |
+//! | list the models | [`Client::models`] |
+//! | change the server, the limits, the proxy | [`Client::builder`] |
+//! | know what failed | [`Error`], [`ErrorKind`], [`RetryPolicy`] |
+//!
+//! # A request is a value
+//!
+//! Each parameter has a setter with its name on the wire; [`param`](ChatRequest::param) sets any other. What is not set
+//! is not sent. Messages are text, a [`Message`], or a list of them:
+//!
+//! ```no_run
+//! # use aimlapi::{ChatRequest, Client, Message};
+//! # let client = Client::from_env()?;
+//! let messages = [Message::system("Be brief."), Message::user("Why is the sky blue?")];
+//! let request = ChatRequest::new("openai/gpt-4o-mini", messages)
+//!     .max_tokens(100)
+//!     .temperature(0.2);
+//! let reply = client.send(&request)?;
+//! println!("{} ({:?})", reply.text(), reply.finish_reason());
+//! # Ok::<(), aimlapi::Error>(())
+//! ```
+//!
+//! An answer is a [`Completion`]. What it has no method for is in [`raw`](Completion::raw), the JSON as it came.
+//!
+//! # Streams
+//!
+//! [`write_to`](ChatStream::write_to) prints an answer as it arrives and returns it whole; to handle the pieces,
+//! iterate over the [`ChatStream`]. A stream that breaks off is an error, and never an answer:
+//!
+//! ```no_run
+//! # use aimlapi::{ChatRequest, Client, GEMMA_2_27B_IT};
+//! # let client = Client::from_env()?;
+//! # let request = ChatRequest::new(GEMMA_2_27B_IT, "Tell me a story.");
+//! match client.stream(&request)?.write_to(std::io::stdout()) {
+//!     Ok(reply) => println!("\n{:?}", reply.usage()),
+//!     Err(error) => match error.partial() {
+//!         Some(partial) => println!("\n{error}, after {} bytes", partial.text().len()),
+//!         None => println!("{error}"),
+//!     },
+//! }
+//! # Ok::<(), aimlapi::Error>(())
+//! ```
+//!
+//! # Errors, retries and timeouts
+//!
+//! An [`Error`] says in one line what failed, what the server said, and what to do; its [`kind`](Error::kind) is for the
+//! program. Nothing waits forever:
+//!
+//! | limit | default | covers |
+//! |---|---|---|
+//! | [`connect_timeout`](ClientBuilder::connect_timeout) | 10 s | finding the host, and connecting to it |
+//! | [`timeout`](ClientBuilder::timeout) | 10 minutes | a whole call, with its retries and the waits between them; a stream until it begins |
+//! | [`idle_timeout`](ClientBuilder::idle_timeout) | 5 minutes | a silence within a stream |
+//! | [`max_response_bytes`](ClientBuilder::max_response_bytes) | 64 MiB | an answer, or one event of a stream |
+//!
+//! A failed request is repeated, by default twice, if it was never sent or if the server refused it for now. It is not
+//! if the server may have answered, since that may have been billed. [`RetryPolicy`] has the whole table.
+//!
+//! # Features
+//!
+//! | feature | default | what it does |
+//! |---|---|---|
+//! | `rustls` | yes | `https://` by rustls, with Mozilla's roots built in; needs a C compiler to build |
+//! | `native-tls` | no | `https://` by the operating system's TLS: OpenSSL, SChannel or Secure Transport |
+//! | `platform-verifier` | no | trusts what the operating system trusts, private authorities included; implies `rustls` |
+//! | `socks-proxy` | no | proxies with a `socks4://`, `socks4a://`, `socks5://` or `socks5h://` URL |
+//!
+//! Without a TLS feature only `http://` works. With `rustls` 32 crates come along, without it 20: those of `ureq`,
+//! `serde` and `serde_json`, and no other. If `rustls` and `native-tls` are both on, rustls is used.
+//!
+//! # Logs
+//!
+//! The crate logs through [`log`]: each attempt at `debug` (host, path, status), each retry at `warn`, with its error.
+//! No line holds the key, or what was asked and answered. But `ureq`, below, dumps all that goes over the wire at
+//! `trace`, the key included: mind `RUST_LOG=trace`.
+//!
+//! [`log`]: https://docs.rs/log
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -9,13 +113,17 @@ mod accumulate;
 mod batch;
 mod batch_file;
 mod budget;
+mod bytes;
+mod call_pieces;
 mod cassette;
 mod client;
 mod completion;
 mod content;
+mod encoded;
 mod endpoint;
 mod error;
 mod format;
+mod json;
 mod message;
 mod model;
 mod pace;
@@ -23,14 +131,16 @@ mod reasoning;
 mod refusal;
 mod request;
 mod retry;
+mod schema;
 mod search;
 mod sse;
 mod stream;
+mod surrogates;
 mod tape;
+mod template;
 pub mod testing;
 mod tool;
 mod transport;
-mod wire;
 
 pub use crate::batch::{Batch, Progress};
 pub use crate::batch_file::BatchResults;
@@ -79,3 +189,7 @@ pub fn chat(model: &str, messages: impl IntoMessages) -> Result<Completion> {
     drop(shared);
     client.chat(model, messages)
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

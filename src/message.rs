@@ -1,14 +1,10 @@
 //! What is said in a conversation: one type for what is sent and what is answered.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::content;
-use crate::wire;
+use crate::json::{self, Node};
 use crate::{Content, ContentPart, ToolCall};
 
 /// Who says something.
@@ -260,64 +256,53 @@ impl Serialize for Message {
 
 impl<'de> Deserialize<'de> for Message {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Message, D::Error> {
-        d.deserialize_map(Reader { keeps: |_| true })
+        json::deserialize(d, "a message", |node| Message::read(node, |_| true))
     }
 }
 
-/// A message as a server answers it: of the fields that are not the crate's own, only those that may be sent back.
-pub(crate) struct Answered(pub(crate) Message);
-
-impl<'de> Deserialize<'de> for Answered {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Answered, D::Error> {
-        const KEPT: [&str; 7] = [
-            "refusal",
-            "reasoning",
-            "reasoning_content",
-            "reasoning_details",
-            "extra_content",
-            "encrypted_content",
-            // Not sent back: the choice takes it out.
-            "annotations",
-        ];
-        d.deserialize_map(Reader {
-            keeps: |name| KEPT.contains(&name),
-        })
-        .map(Answered)
-    }
+/// Whether a field of an answer may be sent back. Of those that are not the crate's own, that is what the request
+/// schema admits, and what some models need to see again.
+pub(crate) fn is_sent_back(field: &str) -> bool {
+    matches!(
+        field,
+        "refusal"
+            | "reasoning"
+            | "reasoning_content"
+            | "reasoning_details"
+            | "extra_content"
+            | "encrypted_content"
+    )
 }
 
-struct Reader {
-    keeps: fn(&str) -> bool,
-}
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Message;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a message")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Message, A::Error> {
+impl Message {
+    /// Reads a message, and of the fields that are not the crate's own those that `keeps` wants.
+    pub(crate) fn read(node: Node<'_>, keeps: impl Fn(&str) -> bool) -> Option<Message> {
+        if !node.is_object() {
+            return None;
+        }
         let mut message = Message::empty(Role::Assistant);
-        while let Some(name) = map.next_key::<wire::Key<'de>>()? {
+        for (name, value) in node.members() {
             match &*name {
                 "role" => {
-                    if let wire::Text(Some(role)) = map.next_value()? {
-                        message.role = Role::from(role.as_str());
+                    // Some servers send "" with every piece of a stream.
+                    if let Some(role) = value.str().filter(|role| !role.is_empty()) {
+                        message.role = Role::from(&*role);
                     }
                 }
-                "content" => message.content = map.next_value::<content::Lenient>()?.0,
-                "tool_calls" => message.tool_calls = map.next_value::<wire::List<ToolCall>>()?.0,
-                other if (self.keeps)(other) => {
-                    if let wire::Any(Some(value)) = map.next_value()? {
-                        message.fields.insert(name.into_owned(), value);
-                    }
+                "content" => message.content = Content::read(value),
+                "tool_calls" => {
+                    message.tool_calls = value.items().filter_map(ToolCall::read).collect();
                 }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                other if keeps(other) => {
+                    message
+                        .fields
+                        .extend(value.value().map(|value| (name.into_owned(), value)));
+                }
+                _ => {}
             }
         }
         message.join();
-        Ok(message)
+        Some(message)
     }
 }
 

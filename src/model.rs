@@ -1,11 +1,7 @@
 //! The models that a server offers.
 
-use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
-
+use crate::json::{Json, Node};
 use crate::refusal;
-use crate::wire::{self, Any, Text};
 use crate::{Error, Result};
 
 /// A model that a server offers, as [`Client::models`](crate::Client::models) lists it.
@@ -14,16 +10,6 @@ pub struct Model {
     id: String,
     aliases: Vec<String>,
     raw: String,
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct Item {
-    id: Text,
-    name: Text,
-    model: Text,
-    aliases: Any,
 }
 
 impl Model {
@@ -42,38 +28,61 @@ impl Model {
         &self.raw
     }
 
-    fn read(raw: &RawValue) -> Option<Model> {
-        let item: Item = wire::decode(raw.get()).ok()?;
-        let names = item.aliases.0.as_ref().and_then(Value::as_array);
+    fn read(node: Node<'_>) -> Option<Model> {
+        let text = |name: &str| node.get(name)?.text();
+        let aliases = node.get("aliases").into_iter().flat_map(Node::items);
         Some(Model {
-            id: item.id.0.or(item.model.0).or(item.name.0)?,
-            aliases: names
-                .into_iter()
-                .flatten()
-                .filter_map(|name| name.as_str().map(str::to_owned))
-                .collect(),
-            raw: raw.get().to_owned(),
+            id: text("id")
+                .or_else(|| text("model"))
+                .or_else(|| text("name"))?,
+            aliases: aliases.filter_map(Node::text).collect(),
+            raw: node.raw().to_owned(),
         })
     }
 
     /// Reads `{"data": [..]}`, which OpenAI and AI/ML API send with different items, `{"models": [..]}` or a bare list.
     pub(crate) fn decode(status: u16, body: String) -> Result<Vec<Model>> {
-        #[derive(Deserialize)]
-        struct Page<'a> {
-            #[serde(borrow, alias = "models")]
-            data: Vec<&'a RawValue>,
+        let what = "what is no list of models";
+        let json = match Json::read(&body) {
+            Ok(json) => json,
+            Err(cause) => return Err(Error::no_answer(status, body, what).with_cause(cause)),
+        };
+        let root = json.root();
+        let list = root
+            .get("data")
+            .or_else(|| root.get("models"))
+            .unwrap_or(root);
+        if list.is_array() {
+            return Ok(list.items().filter_map(Model::read).collect());
         }
-        let page = serde_json::from_str::<Page<'_>>(&body).map(|page| page.data);
-        match page.or_else(|_| serde_json::from_str::<Vec<&RawValue>>(&body)) {
-            Ok(items) => Ok(items.into_iter().filter_map(Model::read).collect()),
-            Err(cause) => {
-                let value = serde_json::from_str(&body).unwrap_or(Value::Null);
-                Err(if refusal::is_error(&value) {
-                    Error::reported(status, &body)
-                } else {
-                    Error::no_answer(status, body, "what is no list of models").with_cause(cause)
-                })
-            }
+        let is_error = root.value().is_some_and(|value| refusal::is_error(&value));
+        Err(if is_error {
+            Error::reported(status, &body)
+        } else {
+            Error::no_answer(status, body, what)
+        })
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_found_under_every_name() {
+        for body in [
+            r#"{"data": [{"id": "m"}]}"#,
+            r#"{"models": [{"name": "m"}]}"#,
+            r#"{"models": [{"name": "other"}], "object": "list", "data": [{"id": "m"}]}"#,
+            r#"{"models": [{"name": "m"}], "data": null}"#,
+            r#"[{"id": "m"}]"#,
+        ] {
+            let models = Model::decode(200, body.to_owned()).unwrap();
+            assert_eq!(
+                models.iter().map(Model::id).collect::<Vec<_>>(),
+                ["m"],
+                "{body}"
+            );
         }
+        assert!(Model::decode(200, "{}".to_owned()).is_err());
     }
 }

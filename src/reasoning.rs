@@ -39,7 +39,8 @@ impl Serialize for ReasoningEffort {
 /// ```
 /// use aimlapi::{ChatRequest, Reasoning};
 ///
-/// let request = ChatRequest::new("m", "How many primes are below 100?").reasoning(Reasoning::new().max_tokens(2000));
+/// let request = ChatRequest::new("m", "How many primes are below 100?")
+///     .reasoning(Reasoning::new().max_tokens(2000));
 /// # drop(request);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

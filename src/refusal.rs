@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::json::{Json, value_of};
+
 /// How deep a sentence may be hidden: JSON inside a string inside JSON has been seen.
 const MAX_DEPTH: usize = 6;
 
@@ -32,8 +34,8 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Reads a body of any kind.
     pub(crate) fn read(body: &str) -> Refusal {
-        match serde_json::from_str(body) {
-            Ok(value) => Refusal::of(&value),
+        match Json::read(body) {
+            Ok(json) => Refusal::of(&json.root().value().unwrap_or_default()),
             Err(_) => Refusal {
                 message: sentence(body, 0),
                 ..Refusal::default()
@@ -48,6 +50,7 @@ impl Refusal {
             .as_array()
             .and_then(|list| list.first())
             .unwrap_or(value);
+        let value = failed_choice(value).unwrap_or(value);
         let error = value.get("error").unwrap_or(value);
         let find = |name: &str| {
             [error, value]
@@ -86,8 +89,16 @@ impl Refusal {
         if asked_to_wait {
             return false;
         }
-        let said = self.message.as_deref().unwrap_or_default().to_lowercase();
-        let code = self.code.as_deref().unwrap_or_default().to_lowercase();
+        let said = self
+            .message
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let code = self
+            .code
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         CODES.contains(&code.as_str()) || WORDS.iter().any(|words| said.contains(words))
     }
 }
@@ -116,6 +127,13 @@ pub(crate) fn is_error(value: &Value) -> bool {
             && ["statusCode", "status", "code", "type", "requestId", "error"]
                 .iter()
                 .any(|key| says(key)))
+}
+
+/// Where an answer is no error as a whole, the choice in it that failed.
+fn failed_choice(answer: &Value) -> Option<&Value> {
+    let failed = |value: &&Value| value.get("error").is_some_and(|error| !error.is_null());
+    let choices = answer.get("choices")?.as_array()?;
+    choices.iter().find(failed).filter(|_| !failed(&answer))
 }
 
 fn message(value: &Value, depth: usize) -> Option<String> {
@@ -193,7 +211,7 @@ fn scalar(value: &Value) -> Option<String> {
 fn sentence(text: &str, depth: usize) -> Option<String> {
     let text = text.trim();
     let json = text.find(['{', '[']).and_then(|at| text.get(at..));
-    let value = json.and_then(|json| serde_json::from_str::<Value>(json).ok());
+    let value = json.and_then(value_of);
     if let Some(inner) = value.and_then(|value| message(&value, depth + 1)) {
         return Some(inner);
     }
@@ -303,6 +321,10 @@ mod tests {
         says(
             r#"{"error":{"message":"Provider returned error","metadata":{"raw":"{\"message\":\"too long\"}"}}}"#,
             "Provider returned error: too long",
+        );
+        says(
+            r#"{"error":null,"choices":[{"index":0},{"error":{"message":"no key"},"message":{"content":"x"}}]}"#,
+            "no key",
         );
         says("upstream\n connect error", "upstream connect error");
         says(

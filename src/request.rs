@@ -8,7 +8,7 @@ use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::wire::{Json, Key};
+use crate::encoded::Encoded;
 use crate::{
     Content, Error, IntoMessages, Message, Reasoning, ReasoningEffort, ResponseFormat, Result,
     Role, Tool, ToolChoice, WebSearchOptions,
@@ -25,9 +25,10 @@ use crate::{
 /// [`Input`](crate::ErrorKind::Input).
 ///
 /// ```
-/// use aimlapi::{ChatRequest, GEMMA_2_27B_IT, Message};
+/// use aimlapi::{ChatRequest, Message};
 ///
-/// let request = ChatRequest::new(GEMMA_2_27B_IT, [Message::system("Be brief."), Message::user("Why is the sky blue?")])
+/// let messages = [Message::system("Be brief."), Message::user("Why is the sky blue?")];
+/// let request = ChatRequest::new("openai/gpt-4o-mini", messages)
 ///     .max_tokens(200)
 ///     .temperature(0.7);
 /// # drop(request);
@@ -35,28 +36,46 @@ use crate::{
 ///
 /// # Parameters without a setter
 ///
-/// [`param`](ChatRequest::param) sends any other. Those of searching models, for one, and some of other servers:
+/// [`param`](ChatRequest::param) sends any other. Those that AI/ML API documents, and some of other servers:
 ///
 /// | parameter | for example |
 /// |---|---|
+/// | **of searching models** | |
 /// | `search_mode` | `.param("search_mode", "web")`, or `academic` |
 /// | `search_domain_filter` | `.param("search_domain_filter", vec!["wikipedia.org", "-example.com"])`, at most 10 |
 /// | `search_recency_filter` | `.param("search_recency_filter", "week")`: `day`, `week`, `month`, `year` |
 /// | `search_after_date_filter`, `search_before_date_filter` | `.param("search_after_date_filter", "3/1/2025")` |
 /// | `last_updated_after_filter`, `last_updated_before_filter` | `.param("last_updated_after_filter", "3/1/2025")` |
 /// | `return_images`, `return_related_questions` | `.param("return_images", true)` |
-/// | `stream_options` | `.param("stream_options", Value::Null)` sends none with a stream; see [`Client::stream`](crate::Client::stream) |
-/// | `user`, `metadata`, `service_tier` of OpenAI | `.param("user", "ada")` |
-/// | `enable_thinking`, `thinking_budget` of Qwen | `.param("enable_thinking", false)` |
-/// | `chat_template_kwargs`, `guided_json` of vLLM | `.param("guided_json", schema)` |
-/// | `n_predict`, `grammar` of llama.cpp | `.param("grammar", grammar)` |
+/// | `ip` of Bagoodex | `.param("ip", "192.0.2.1")` |
+/// | **of a stream** | |
+/// | `stream_options` | `.param("stream_options", Value::Null)` sends none; see [`Client::stream`](crate::Client::stream) |
+/// | **of OpenAI** | |
+/// | `modalities`, `audio` | `.param("modalities", vec!["text", "audio"])`, `.param("audio", json!({ "format": "wav", "voice": "ash" }))` |
+/// | `user`, `service_tier`, `store` | `.param("user", "ada")` |
+/// | **of Claude** | |
+/// | `thinking` | `.param("thinking", json!({ "type": "enabled", "budget_tokens": 2000 }))`, or `adaptive`, or `disabled` |
+/// | `system`, `stop_sequences`, `metadata` | `.param("stop_sequences", vec!["END"])`; [`Message::system`] and [`stop`](ChatRequest::stop) do as well |
+/// | **of Qwen and ERNIE** | |
+/// | `enable_thinking`, `thinking_budget` | `.param("enable_thinking", false)` |
+/// | `enable_search`, `search_options` | `.param("search_options", json!({ "forced_search": true }))` |
+/// | **of MiniMax** | |
+/// | `mask_sensitive_info` | `.param("mask_sensitive_info", true)` |
+/// | **of vLLM** | |
+/// | `guided_json`, `guided_choice`, `guided_regex`, `guided_grammar`, `guided_whitespace_pattern`, `guided_decoding_backend` | `.param("guided_choice", vec!["yes", "no"])` |
+/// | `chat_template`, `chat_template_kwargs`, `documents`, `add_generation_prompt`, `add_special_tokens` | `.param("chat_template_kwargs", json!({ "enable_thinking": false }))` |
+/// | `best_of`, `use_beam_search`, `length_penalty`, `early_stopping` | `.param("best_of", 3)` |
+/// | `min_tokens`, `ignore_eos`, `stop_token_ids`, `include_stop_str_in_output` | `.param("stop_token_ids", vec![2])` |
+/// | `skip_special_tokens`, `spaces_between_special_tokens` | `.param("skip_special_tokens", false)` |
+/// | **of llama.cpp** | |
+/// | `n_predict`, `grammar` | `.param("grammar", "root ::= \"yes\" \| \"no\"")` |
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct ChatRequest {
     model: String,
     messages: Vec<Message>,
     /// Sorted by name.
-    params: Vec<(Cow<'static, str>, Json)>,
+    params: Vec<(Cow<'static, str>, Encoded)>,
     fold_system: bool,
     client_request_id: Option<String>,
     /// The first thing said that cannot be sent.
@@ -313,7 +332,7 @@ impl ChatRequest {
 
     fn set(mut self, name: impl Into<Cow<'static, str>>, value: &impl Serialize) -> Self {
         let name = name.into();
-        let json = match Json::new(value) {
+        let json = match Encoded::new(value) {
             Ok(json) => json,
             Err(reason) => return self.refuse(format!("{name} has no JSON form: {reason}")),
         };
@@ -339,7 +358,7 @@ impl ChatRequest {
             .is_some_and(|n| !matches!(n.get(), "1" | "null"))
     }
 
-    fn find(&self, name: &str) -> Option<&Json> {
+    fn find(&self, name: &str) -> Option<&Encoded> {
         let at = self
             .params
             .binary_search_by(|(other, _)| other.as_ref().cmp(name))
@@ -477,8 +496,8 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ChatRequest, A::Error> {
         let mut request = ChatRequest::new("", Vec::new());
-        while let Some(name) = map.next_key::<Key<'de>>()? {
-            match &*name {
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
                 "model" => request.model = map.next_value()?,
                 "messages" => request.messages = map.next_value()?,
                 "stream" => {
@@ -486,7 +505,7 @@ impl<'de> Visitor<'de> for Reader {
                         "`stream` is not stored: Client::stream says it",
                     ));
                 }
-                _ => request = request.set(name.into_owned(), &map.next_value::<Json>()?),
+                _ => request = request.set(name, &map.next_value::<Encoded>()?),
             }
         }
         Ok(request)

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 /// use aimlapi::{ChatRequest, WebSearchOptions};
 ///
 /// let options = WebSearchOptions::new().search_context_size("low").country("FR").city("Lyon");
-/// let request = ChatRequest::new("gpt-4o-search-preview", "What is on tonight?").web_search_options(options);
+/// let request = ChatRequest::new("gpt-4o-search-preview", "What is on tonight?")
+///     .web_search_options(options);
 /// # drop(request);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -6,11 +6,15 @@
 
 use std::io::{self, BufRead};
 
+use crate::bytes::find_either;
+
 /// One event: its name, and its data as it came.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Event<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) data: &'a [u8],
+    /// False for the last one, if the input ended before its blank line: it may be cut off.
+    pub(crate) whole: bool,
 }
 
 #[derive(Debug)]
@@ -20,22 +24,28 @@ pub(crate) enum Failure {
     TooLong,
 }
 
-// Each of the four says something of its own about the place in the input.
-#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct Events<R> {
     reader: R,
     limit: usize,
     /// The start of a line whose end has not come yet.
     line: Vec<u8>,
+    /// The last line ended in CR, so that an LF would belong to it.
+    after_cr: bool,
+    event: Fields,
+    /// The event has been handed over, and makes room for the next one.
+    handed_over: bool,
+    /// How the input ended, to be told after its last event. Reading once more might mean to wait once more.
+    end: Option<Result<(), Failure>>,
+}
+
+/// What the lines of an event have said so far.
+#[derive(Default)]
+struct Fields {
     name: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
-    /// The event that was handed over last is still in `name` and `data`.
-    handed_over: bool,
-    /// No line has ended yet, so that the next one may begin with a byte order mark.
-    at_start: bool,
-    /// The last line ended in CR, so that an LF would belong to it.
-    after_cr: bool,
+    /// A line has ended, so that a byte order mark would be none.
+    begun: bool,
 }
 
 impl<R: BufRead> Events<R> {
@@ -45,42 +55,40 @@ impl<R: BufRead> Events<R> {
             reader,
             limit,
             line: Vec::new(),
-            name: Vec::new(),
-            data: Vec::new(),
-            has_data: false,
-            handed_over: false,
-            at_start: true,
             after_cr: false,
+            event: Fields::default(),
+            handed_over: false,
+            end: None,
         }
     }
 
-    /// The next event; `None` at the end of the input, after which [`Events::tail`] has what was left open.
+    /// The next event; `None` at the end of the input.
     pub(crate) fn next(&mut self) -> Result<Option<Event<'_>>, Failure> {
-        if self.handed_over {
-            self.clear();
+        if let Some(end) = self.end.take() {
+            return end.map(|()| None);
         }
-        loop {
+        if std::mem::take(&mut self.handed_over) {
+            self.event.clear();
+        }
+        let end = loop {
             let buffer = match self.reader.fill_buf() {
-                Ok([]) => return Ok(None),
+                Ok([]) => break Ok(()),
                 Ok(buffer) => buffer,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Failure::Io(e)),
+                Err(e) => break Err(Failure::Io(e)),
             };
-            if self.after_cr {
-                self.after_cr = false;
-                if buffer.first() == Some(&b'\n') {
-                    self.reader.consume(1);
-                    continue;
-                }
+            if std::mem::take(&mut self.after_cr) && buffer.first() == Some(&b'\n') {
+                self.reader.consume(1);
+                continue;
             }
-            let Some(end) = buffer.iter().position(|b| matches!(b, b'\n' | b'\r')) else {
+            let Some(end) = find_either(buffer, b'\n', b'\r') else {
                 // Of a comment, however long, nothing needs to be kept but that it is one.
-                let comment = self.line.first().or(buffer.first()) == Some(&b':');
-                let kept = if comment { &b":"[..] } else { buffer };
-                if comment {
+                if self.line.first().or(buffer.first()) == Some(&b':') {
                     self.line.clear();
+                    self.line.push(b':');
+                } else {
+                    self.line.extend_from_slice(buffer);
                 }
-                self.line.extend_from_slice(kept);
                 let length = buffer.len();
                 self.reader.consume(length);
                 if self.line.len() > self.limit {
@@ -89,66 +97,41 @@ impl<R: BufRead> Events<R> {
                 continue;
             };
             let (line, rest) = buffer.split_at(end);
-            let used = match rest {
-                [b'\r', b'\n', ..] => end + 2,
-                [b'\r'] => {
-                    self.after_cr = true;
-                    end + 1
-                }
-                _ => end + 1,
-            };
-            let fields = Fields {
-                name: &mut self.name,
-                data: &mut self.data,
-                has_data: &mut self.has_data,
-            };
             let complete = if self.line.is_empty() {
-                fields.take(line, &mut self.at_start)
+                self.event.take(line)
             } else {
                 self.line.extend_from_slice(line);
-                fields.take(&self.line, &mut self.at_start)
+                self.event.take(&self.line)
             };
             self.line.clear();
+            self.after_cr = rest == b"\r";
+            let used = end + if rest.starts_with(b"\r\n") { 2 } else { 1 };
             self.reader.consume(used);
-            if self.data.len() > self.limit {
+            if self.event.data.len() > self.limit {
                 return Err(Failure::TooLong);
             }
             if complete {
-                self.handed_over = true;
-                return Ok(Some(Event {
-                    name: &self.name,
-                    data: &self.data,
-                }));
+                return Ok(Some(self.hand_over(true)));
+            }
+        };
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            self.event.take(&line);
+        }
+        if !self.event.has_data {
+            return end.map(|()| None);
+        }
+        self.end = Some(end);
+        Ok(Some(self.hand_over(false)))
+    }
+
+    /// The bytes that come next, as many as there are already.
+    pub(crate) fn peek(&mut self) -> io::Result<&[u8]> {
+        while let Err(e) = self.reader.fill_buf() {
+            if e.kind() != io::ErrorKind::Interrupted {
+                return Err(e);
             }
         }
-    }
-
-    /// The event that the end of the input left open: without its blank line, perhaps cut off.
-    pub(crate) fn tail(&mut self) -> Option<Event<'_>> {
-        if self.handed_over {
-            self.clear();
-        }
-        let line = std::mem::take(&mut self.line);
-        let fields = Fields {
-            name: &mut self.name,
-            data: &mut self.data,
-            has_data: &mut self.has_data,
-        };
-        if !line.is_empty() {
-            fields.take(&line, &mut self.at_start);
-        }
-        if !self.has_data {
-            return None;
-        }
-        self.handed_over = true;
-        Some(Event {
-            name: &self.name,
-            data: &self.data,
-        })
-    }
-
-    /// The bytes that are there without being an event yet, and what is to come.
-    pub(crate) fn peek(&mut self) -> io::Result<&[u8]> {
         self.reader.fill_buf()
     }
 
@@ -156,32 +139,28 @@ impl<R: BufRead> Events<R> {
         self.reader
     }
 
-    fn clear(&mut self) {
-        self.name.clear();
-        self.data.clear();
-        self.has_data = false;
-        self.handed_over = false;
+    fn hand_over(&mut self, whole: bool) -> Event<'_> {
+        self.handed_over = true;
+        Event {
+            name: &self.event.name,
+            data: &self.event.data,
+            whole,
+        }
     }
 }
 
-struct Fields<'a> {
-    name: &'a mut Vec<u8>,
-    data: &'a mut Vec<u8>,
-    has_data: &'a mut bool,
-}
-
-impl Fields<'_> {
+impl Fields {
     /// Takes one line; says whether it completes an event.
-    fn take(self, mut line: &[u8], at_start: &mut bool) -> bool {
-        if std::mem::take(at_start) {
+    fn take(&mut self, mut line: &[u8]) -> bool {
+        if !std::mem::replace(&mut self.begun, true) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
         if line.is_empty() {
             // The name of an event without data is forgotten with it.
-            if !*self.has_data {
+            if !self.has_data {
                 self.name.clear();
             }
-            return *self.has_data;
+            return self.has_data;
         }
         let mut parts = line.splitn(2, |b| *b == b':');
         let field = parts.next().unwrap_or_default();
@@ -189,7 +168,7 @@ impl Fields<'_> {
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
             b"data" => {
-                if std::mem::replace(self.has_data, true) {
+                if std::mem::replace(&mut self.has_data, true) {
                     self.data.push(b'\n');
                 }
                 self.data.extend_from_slice(value);
@@ -201,6 +180,12 @@ impl Fields<'_> {
             _ => {}
         }
         false
+    }
+
+    fn clear(&mut self) {
+        self.name.clear();
+        self.data.clear();
+        self.has_data = false;
     }
 }
 
@@ -240,12 +225,15 @@ mod tests {
 
     fn read(pieces: Vec<&[u8]>) -> (Vec<Owned>, Option<Owned>) {
         let mut events = Events::new(Pieces(pieces), 1000);
-        let mut all = Vec::new();
+        let (mut all, mut tail) = (Vec::new(), None);
         while let Some(event) = events.next().unwrap() {
-            all.push(owned(&event));
+            assert_eq!(tail, None, "a tail is the last");
+            if event.whole {
+                all.push(owned(&event));
+            } else {
+                tail = Some(owned(&event));
+            }
         }
-        let tail = events.tail().map(|event| owned(&event));
-        assert!(events.tail().is_none(), "a tail comes once");
         (all, tail)
     }
 
@@ -350,6 +338,21 @@ mod tests {
         yields(b"data: a\n\ndata: b\r", &["a"], Some("b"));
         yields(b"data: a\n\nevent: b\n", &["a"], None);
         yields(b"", &[], None);
+    }
+
+    #[test]
+    fn a_failure_is_told_after_the_tail_and_nothing_is_read_again() {
+        struct Broken(bool);
+        impl io::Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                assert!(!std::mem::replace(&mut self.0, true), "read again");
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
+        let reader = io::BufReader::new(io::Read::chain(&b"data: a\n"[..], Broken(false)));
+        let mut events = Events::new(reader, 100);
+        assert!(matches!(events.next(), Ok(Some(event)) if !event.whole));
+        assert!(matches!(events.next(), Err(Failure::Io(_))));
     }
 
     #[test]

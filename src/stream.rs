@@ -1,18 +1,20 @@
 //! An answer that arrives piece by piece, and says honestly how it ended.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufReader, Write};
 use std::iter::FusedIterator;
+use std::ops::Range;
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use crate::accumulate::{Accumulator, Said, TooMany, decode};
+use crate::accumulate::{Accumulator, Said, TooMany};
 use crate::cassette::Slot;
 use crate::client::Tickets;
+use crate::json::Json;
 use crate::refusal;
 use crate::sse::{Event, Events, Failure};
 use crate::tape::{self, Answer};
+use crate::template::Template;
 use crate::transport::{BodyStream, Head, Response, Transport};
 use crate::{Completion, Error, FinishReason, Result, Usage};
 
@@ -23,16 +25,18 @@ use crate::{Completion, Error, FinishReason, Result, Usage};
 ///
 /// Dropping a stream closes its connection, so that the server stops generating, and charging.
 ///
+/// [`write_to`](ChatStream::write_to) prints an answer as it arrives. To see each piece, iterate:
+///
 /// ```no_run
 /// use aimlapi::{ChatRequest, GEMMA_2_27B_IT};
 ///
 /// let client = aimlapi::Client::from_env()?;
 /// let mut stream = client.stream(&ChatRequest::new(GEMMA_2_27B_IT, "Tell me a story."))?;
 /// for chunk in &mut stream {
-///     print!("{}", chunk?.text());
+///     println!("{:?}", chunk?.text());
 /// }
 /// let reply = stream.finish()?;
-/// println!("\n{:?}", reply.finish_reason());
+/// println!("{:?}", reply.finish_reason());
 /// # Ok::<(), aimlapi::Error>(())
 /// ```
 #[must_use = "a stream is read by iterating over it, or with finish() or write_to(); dropping it ends the answer"]
@@ -41,6 +45,7 @@ pub struct ChatStream {
     events: Option<Events<BufReader<BodyStream>>>,
     begun: bool,
     answer: Accumulator,
+    template: Template,
     /// A whole answer that came in place of a stream.
     whole: Option<Completion>,
     failed: bool,
@@ -51,17 +56,24 @@ pub struct ChatStream {
     tickets: Option<Tickets>,
 }
 
-/// One event of a stream. Most hold a few words of the answer; some hold none, such as the last one, with the usage.
+/// One event of a stream.
+///
+/// Most hold a few words of the answer; some hold none, such as the last one, with the usage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
     raw: String,
+    /// Where the text is in `raw`, if it stands there as it is; else `said` has it.
+    text: Option<Range<usize>>,
     said: Said,
 }
 
 impl Chunk {
     /// What this event adds to the text of choice 0; often `""`.
     pub fn text(&self) -> &str {
-        &self.said.text
+        match &self.text {
+            Some(at) => self.raw.get(at.clone()).unwrap_or_default(),
+            None => &self.said.text,
+        }
     }
 
     /// What this event adds to the reasoning of choice 0; mostly `""`.
@@ -95,6 +107,7 @@ impl ChatStream {
         ChatStream {
             events,
             begun: false,
+            template: Template::default(),
             answer,
             whole: None,
             failed: false,
@@ -190,7 +203,7 @@ impl ChatStream {
                 let error = Error::interrupted("the stream had failed before its end")
                     .with_status(head.status);
                 let error = error
-                    .with_request_id(head.id())
+                    .with_request_id(&head)
                     .with_attempts(head.attempts)
                     .with_partial(partial);
                 Err(transport.redact(error))
@@ -201,14 +214,20 @@ impl ChatStream {
     /// The next event, or the honest end.
     fn advance(&mut self) -> Result<Option<Chunk>> {
         while let Some(events) = &mut self.events {
-            if !self.begun {
-                self.begun = true;
-                if !looks_like_events(events, self.head.is_event_stream) {
-                    return self.take_whole().map(Some);
+            if !std::mem::replace(&mut self.begun, true) {
+                match looks_like_events(events, self.head.is_event_stream) {
+                    Ok(true) => {}
+                    Ok(false) => return self.take_whole().map(Some),
+                    Err(cause) => return Err(self.transport.read_failed(cause, true)),
                 }
             }
             let step = match events.next() {
-                Ok(Some(event)) => read(&mut self.answer, self.head.status, &event, true)?,
+                Ok(Some(event)) => read(
+                    &mut self.answer,
+                    &mut self.template,
+                    self.head.status,
+                    &event,
+                )?,
                 Ok(None) => self.end(None)?,
                 Err(Failure::Io(cause)) => self.end(Some(cause))?,
                 Err(Failure::TooLong) => {
@@ -234,7 +253,7 @@ impl ChatStream {
     fn complete(&mut self) {
         // At once: a server may hold the connection open for long.
         self.events = None;
-        self.answer.flush_all();
+        self.answer.flush();
         let completion = self.answer.completion_mut();
         if let Some(mut tickets) = self.tickets.take() {
             tickets.answered(completion);
@@ -248,15 +267,8 @@ impl ChatStream {
         }
     }
 
-    /// What the end of the input means, after what it left open.
-    fn end(&mut self, cause: Option<io::Error>) -> Result<Step> {
-        let tail = self.events.as_mut().and_then(Events::tail);
-        if let Some(event) = tail {
-            match read(&mut self.answer, self.head.status, &event, false)? {
-                Step::Nothing => {}
-                step => return Ok(step),
-            }
-        }
+    /// What the end of the input means.
+    fn end(&self, cause: Option<io::Error>) -> Result<Step> {
         match cause {
             _ if self.answer.is_finished() => Ok(Step::End),
             Some(cause) => Err(self.transport.read_failed(cause, true)),
@@ -272,7 +284,7 @@ impl ChatStream {
         let Some(events) = self.events.take() else {
             return Err(Error::interrupted("the stream is over"));
         };
-        let text = self.transport.whole(events.into_reader())?;
+        let text = self.transport.whole(events.into_reader(), 0)?;
         let mut completion = Completion::decode(self.head.status, text)?;
         completion.take_head(&self.head);
         let said = Said {
@@ -280,6 +292,7 @@ impl ChatStream {
             reasoning: completion.reasoning().unwrap_or_default().to_owned(),
             finish_reason: completion.finish_reason().cloned(),
             usage: completion.usage().copied(),
+            ..Said::default()
         };
         let raw = completion.raw().unwrap_or_default().to_owned();
         if let Some(mut tickets) = self.tickets.take() {
@@ -290,20 +303,24 @@ impl ChatStream {
                 slot.keep(&self.head, &Answer::Body(&raw), &self.transport.secrets);
         }
         self.whole = Some(completion);
-        Ok(Chunk { raw, said })
+        Ok(Chunk {
+            raw,
+            text: None,
+            said,
+        })
     }
 
     /// Ends the stream with this error, and gives it what is known besides.
     fn fail(&mut self, error: Error) -> Error {
         self.events = None;
         self.failed = true;
-        self.answer.flush_all();
+        self.answer.flush();
         let Head {
             status, attempts, ..
         } = self.head;
         let error = error
             .with_status(status)
-            .with_request_id(self.head.id())
+            .with_request_id(&self.head)
             .with_attempts(attempts);
         let error = match self.partial() {
             Some(partial) => error.with_partial(Some(partial.clone())),
@@ -347,9 +364,30 @@ enum Step {
     End,
 }
 
-/// Takes one event. Of one that is not `whole`, since the input ended before it did, only what can be read counts.
-fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -> Result<Step> {
-    let text = String::from_utf8_lossy(event.data);
+/// Takes one event. One that is cut off, at the end of the input, counts only if it can be read.
+fn read(
+    answer: &mut Accumulator,
+    template: &mut Template,
+    status: u16,
+    event: &Event<'_>,
+) -> Result<Step> {
+    let text = match std::str::from_utf8(event.data) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(event.data),
+    };
+    if let Some((choice, at)) = template.find(event.data).filter(|_| event.name.is_empty()) {
+        if let Some(speaks) = text
+            .get(at.clone())
+            .and_then(|text| answer.add_text(choice, text))
+        {
+            let text_at = speaks.then_some(at);
+            return Ok(Step::Chunk(Chunk {
+                raw: text.into_owned(),
+                text: text_at,
+                said: Said::default(),
+            }));
+        }
+    }
     if text.trim() == "[DONE]" {
         return match answer.partial() {
             Some(_) => Ok(Step::End),
@@ -365,46 +403,51 @@ fn read(answer: &mut Accumulator, status: u16, event: &Event<'_>, whole: bool) -
     if text.trim().is_empty() {
         return Ok(Step::Nothing);
     }
-    let decoded = match decode(&text) {
-        Ok(decoded) => decoded,
-        Err(_) if !whole => return Ok(Step::Nothing),
-        Err(cause) => {
-            return Err(
-                Error::undecodable("an event of the stream is no chat completion", &text)
-                    .with_cause(cause),
-            );
+    let json = match Json::read(&text) {
+        Ok(json) if json.root().is_object() => json,
+        _ if !event.whole => return Ok(Step::Nothing),
+        read => {
+            let error = Error::undecodable("an event of the stream is no chat completion", &text);
+            return Err(match read {
+                Ok(_) => error.with_cause("the event is JSON, but no object"),
+                Err(cause) => error.with_cause(cause),
+            });
         }
     };
-    let failed = decoded.failed()
-        || (decoded.choices.0.is_empty()
-            && refusal::is_error(&serde_json::from_str(&text).unwrap_or(Value::Null)));
-    let said = answer.add(decoded).map_err(|TooMany| {
+    let root = json.root();
+    let said = answer.add(&json).map_err(|TooMany| {
         Error::undecodable(
             "the stream has more choices or tool calls than any answer",
             &text,
         )
     })?;
-    if failed {
+    let is_error = || root.value().is_some_and(|value| refusal::is_error(&value));
+    if said.failed || (!said.has_choices && is_error()) {
         return Err(Error::reported(status, &text));
     }
+    template.learn(&text, root);
+    drop(json);
     Ok(Step::Chunk(Chunk {
         raw: text.into_owned(),
+        text: None,
         said,
     }))
 }
 
 /// Whether the body is a stream of events, by its first bytes: some servers answer a request for a stream with one
 /// piece of JSON, and some send either under the wrong name.
-fn looks_like_events(events: &mut Events<BufReader<BodyStream>>, named_so: bool) -> bool {
+fn looks_like_events(
+    events: &mut Events<BufReader<BodyStream>>,
+    named_so: bool,
+) -> io::Result<bool> {
     const STARTS: [&[u8]; 6] = [b":", b"data", b"event", b"id", b"retry", b"\xef\xbb\xbf"];
-    // A failure to read will be met again by whoever reads next.
-    let start = events.peek().unwrap_or_default().trim_ascii_start();
+    let start = events.peek()?.trim_ascii_start();
     let begins = |field: &[u8]| {
         let shared = field.len().min(start.len());
         shared > 0 && start.get(..shared) == field.get(..shared)
     };
-    match start.first() {
+    Ok(match start.first() {
         Some(b'{' | b'[' | b'<') => false,
         _ => named_so || STARTS.into_iter().any(begins),
-    }
+    })
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::json::{Json, value_of};
 use crate::refusal::one_line;
 use crate::transport::Head;
 use crate::{ChatRequest, Error, Result};
@@ -101,8 +102,7 @@ pub(crate) fn read(text: &str, canonical: &str) -> Result<Recording, String> {
         return Err(format!("its version is {version}, not {VERSION}"));
     }
     let tape: Tape<'_> = serde_json::from_str(text).map_err(damage)?;
-    let recorded: Value =
-        serde_json::from_str(tape.request.get()).map_err(|e| format!("its request: {e}"))?;
+    let recorded = value_of(tape.request.get()).ok_or("its request cannot be read")?;
     if sorted(&recorded) != canonical {
         let asked = value(canonical);
         let difference = describe(&differences(&recorded, &asked));
@@ -114,7 +114,10 @@ pub(crate) fn read(text: &str, canonical: &str) -> Result<Recording, String> {
         tape.status,
         tape.request_id,
         tape.client_request_id,
-        tape.usd_spent,
+        // Read exactly: serde_json's floats may be one place off, unless a feature of it is on.
+        Json::read(text)
+            .ok()
+            .and_then(|json| json.root().get("usd_spent")?.float()),
     );
     match (tape.body, tape.events) {
         (Some(body), None) => Ok(Recording {
@@ -151,7 +154,7 @@ fn stream(events: &[&RawValue]) -> String {
 /// The request in a recording, if it is one.
 pub(crate) fn request_in(text: &str) -> Option<Value> {
     let tape: Tape<'_> = serde_json::from_str(text).ok()?;
-    serde_json::from_str(tape.request.get()).ok()
+    value_of(tape.request.get())
 }
 
 /// Text as JSON from which [`text_of`] has every byte back: as it is where it is JSON itself, else as a string.
@@ -169,9 +172,12 @@ fn text_of(json: &RawValue) -> String {
 
 /// The request as sent, without what says whether it is streamed, in one form for all that say the same.
 pub(crate) fn canonical(request: &ChatRequest) -> Result<String> {
-    let unfit = |e: serde_json::Error| Error::input(format!("the request has no JSON form: {e}"));
-    let body = request.body(false)?;
-    let mut value: Value = serde_json::from_slice(&body).map_err(unfit)?;
+    let body = String::from_utf8_lossy(&request.body(false)?).into_owned();
+    let Some(mut value) = value_of(&body) else {
+        return Err(Error::input(
+            "the request is nested too deeply to be recorded",
+        ));
+    };
     if let Some(object) = value.as_object_mut() {
         object.remove("stream_options");
     }
@@ -180,7 +186,7 @@ pub(crate) fn canonical(request: &ChatRequest) -> Result<String> {
 
 /// The value of a canonical text.
 pub(crate) fn value(canonical: &str) -> Value {
-    serde_json::from_str(canonical).unwrap_or_default()
+    value_of(canonical).unwrap_or_default()
 }
 
 /// JSON text with sorted keys, no white space, and floats as std writes them: serde_json's own order and floats differ

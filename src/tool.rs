@@ -1,13 +1,16 @@
 //! Tools that a model may call, and the calls it makes.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::wire::{self, Json};
+use crate::encoded::Encoded;
+use crate::json::{self, Node};
+#[cfg(feature = "schemars")]
+use crate::schema;
 use crate::{Error, Result};
 
 /// A tool that a model may call: its name, what it does, and the arguments it takes.
@@ -31,45 +34,75 @@ pub struct Tool {
     kind: Kind,
     name: String,
     description: Option<String>,
-    strict: Option<bool>,
-    /// A function's parameters, or the whole of a raw tool; the reason if they have no JSON text.
-    json: Option<Result<Json, String>>,
+    cache_control: Option<Value>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Kind {
-    Function,
-    Custom,
-    Raw,
+    Function {
+        /// The reason if they have no JSON text.
+        parameters: Option<Result<Encoded, String>>,
+        strict: Option<bool>,
+    },
+    Custom {
+        format: Value,
+    },
+    Raw(Value),
 }
 
 impl Tool {
-    /// A function with this name, which the API wants to be of at most 64 letters, digits, `_` and `-`.
-    pub fn function(name: impl Into<String>) -> Tool {
+    fn new(kind: Kind, name: impl Into<String>) -> Tool {
         Tool {
-            kind: Kind::Function,
+            kind,
             name: name.into(),
             description: None,
+            cache_control: None,
+        }
+    }
+
+    /// A function with this name, which the API wants to be of at most 64 letters, digits, `_` and `-`.
+    pub fn function(name: impl Into<String>) -> Tool {
+        let kind = Kind::Function {
+            parameters: None,
             strict: None,
-            json: None,
-        }
+        };
+        Tool::new(kind, name)
     }
 
-    /// A tool that takes free text in place of arguments.
+    /// A function that takes an `Args` as its arguments, in strict mode:
+    /// [`parse_arguments`](ToolCall::parse_arguments) reads them. The schema is made as that of
+    /// [`ResponseFormat::of`](crate::ResponseFormat::of), which tells what holds for it.
+    ///
+    /// ```
+    /// use aimlapi::Tool;
+    ///
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct Weather {
+    ///     city: String,
+    ///     /// For how many days from today.
+    ///     days: Option<u8>,
+    /// }
+    ///
+    /// let weather = Tool::of::<Weather>("weather").description("The weather in a city.");
+    /// # drop(weather);
+    /// ```
+    #[cfg(feature = "schemars")]
+    pub fn of<Args: schemars::JsonSchema>(name: impl Into<String>) -> Tool {
+        Tool::function(name)
+            .parameters(schema::of::<Args>())
+            .strict(true)
+    }
+
+    /// A tool that takes free text in place of arguments; [`grammar`](Tool::grammar) says which text.
     pub fn custom(name: impl Into<String>) -> Tool {
-        Tool {
-            kind: Kind::Custom,
-            ..Tool::function(name)
-        }
+        // The API documents the format as required, also where it permits everything.
+        let format = json!({ "type": "text" });
+        Tool::new(Kind::Custom { format }, name)
     }
 
-    /// Any other tool, as it is on the wire, such as a tool of the provider's own or one with `cache_control`.
+    /// Any other tool, as it is on the wire, such as one of the provider's own. No other method changes it.
     pub fn raw(tool: Value) -> Tool {
-        Tool {
-            kind: Kind::Raw,
-            json: Some(Json::new(&tool)),
-            ..Tool::function("")
-        }
+        Tool::new(Kind::Raw(tool), "")
     }
 
     /// What the tool does: by this the model decides when to call it.
@@ -84,20 +117,53 @@ impl Tool {
     /// sorts its keys, unless its feature `preserve_order` is on; a struct that is `Serialize`, or JSON text read as
     /// `serde_json::value::RawValue`, keeps them.
     pub fn parameters(mut self, schema: impl Serialize) -> Tool {
-        self.json = Some(Json::new(&schema));
+        if let Kind::Function { parameters, .. } = &mut self.kind {
+            *parameters = Some(Encoded::new(&schema));
+        }
         self
     }
 
-    /// Whether the arguments must fit the schema exactly. The schema then has to follow the rules of strict mode,
-    /// which [`ResponseFormat::lint`](crate::ResponseFormat::lint) explains. Default: absent, the API's own.
-    pub fn strict(mut self, strict: bool) -> Tool {
-        self.strict = Some(strict);
+    /// Whether the arguments of a function must fit the schema exactly. The schema then has to follow the rules of
+    /// strict mode, which [`ResponseFormat::lint`](crate::ResponseFormat::lint) explains. Default: absent, the API's own.
+    pub fn strict(mut self, value: bool) -> Tool {
+        if let Kind::Function { strict, .. } = &mut self.kind {
+            *strict = Some(value);
+        }
+        self
+    }
+
+    /// The grammar of a custom tool's text. The API documents the syntaxes `lark` and `regex`. Default: any text.
+    pub fn grammar(mut self, syntax: impl Into<String>, definition: impl Into<String>) -> Tool {
+        if let Kind::Custom { format } = &mut self.kind {
+            let grammar = json!({ "syntax": syntax.into(), "definition": definition.into() });
+            *format = json!({ "type": "grammar", "grammar": grammar });
+        }
+        self
+    }
+
+    /// Lets the provider cache the prompt up to and including this tool, as [`ContentPart::cached`] does for a part.
+    ///
+    /// [`ContentPart::cached`]: crate::ContentPart::cached
+    pub fn cached(mut self) -> Tool {
+        self.cache_control = Some(json!({ "type": "ephemeral" }));
+        self
+    }
+
+    /// Like [`cached`](Tool::cached), for a time that the API documents as `5m` or `1h`.
+    pub fn cache_ttl(mut self, ttl: impl Into<String>) -> Tool {
+        self.cache_control = Some(json!({ "type": "ephemeral", "ttl": ttl.into() }));
         self
     }
 
     /// Why the tool cannot be sent.
     pub(crate) fn fault(&self) -> Option<String> {
-        let reason = self.json.as_ref()?.as_ref().err()?;
+        let Kind::Function {
+            parameters: Some(Err(reason)),
+            ..
+        } = &self.kind
+        else {
+            return None;
+        };
         Some(format!(
             "the parameters of the tool {:?} have no JSON form: {reason}",
             self.name
@@ -107,39 +173,46 @@ impl Tool {
 
 impl Serialize for Tool {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let json = self.json.as_ref().and_then(|json| json.as_ref().ok());
-        let kind = match self.kind {
-            Kind::Raw => return json.serialize(s),
-            Kind::Function => "function",
-            Kind::Custom => "custom",
+        let mut inner = Inner {
+            name: &self.name,
+            description: self.description.as_deref(),
+            parameters: None,
+            strict: None,
+            format: None,
         };
-        let mut map = s.serialize_map(Some(2))?;
-        map.serialize_entry("type", kind)?;
-        map.serialize_entry(kind, &Inner { tool: self, json })?;
-        map.end()
-    }
-}
-
-struct Inner<'a> {
-    tool: &'a Tool,
-    json: Option<&'a Json>,
-}
-
-impl Serialize for Inner<'_> {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let kind = match &self.kind {
+            Kind::Function { parameters, strict } => {
+                inner.parameters = parameters.as_ref().and_then(|json| json.as_ref().ok());
+                inner.strict = *strict;
+                "function"
+            }
+            Kind::Custom { format } => {
+                inner.format = Some(format);
+                "custom"
+            }
+            Kind::Raw(tool) => return tool.serialize(s),
+        };
         let mut map = s.serialize_map(None)?;
-        map.serialize_entry("name", &self.tool.name)?;
-        if let Some(description) = &self.tool.description {
-            map.serialize_entry("description", description)?;
-        }
-        if let Some(parameters) = self.json {
-            map.serialize_entry("parameters", parameters)?;
-        }
-        if let Some(strict) = self.tool.strict {
-            map.serialize_entry("strict", &strict)?;
+        map.serialize_entry("type", kind)?;
+        map.serialize_entry(kind, &inner)?;
+        if let Some(cache_control) = &self.cache_control {
+            map.serialize_entry("cache_control", cache_control)?;
         }
         map.end()
     }
+}
+
+#[derive(Serialize)]
+struct Inner<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<&'a Encoded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strict: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<&'a Value>,
 }
 
 /// Which tools the model may or must call.
@@ -207,8 +280,8 @@ impl Serialize for ToolChoice {
 ///     city: String,
 /// }
 ///
-/// let reply: Completion = serde_json::from_str(r#"{"choices": [{"message": {"role": "assistant", "tool_calls": [
-///     {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Paris\"}"}}
+/// let reply: Completion = serde_json::from_str(r#"{"choices": [{"message": {"tool_calls": [
+///     {"id": "call_1", "function": {"name": "weather", "arguments": "{\"city\": \"Paris\"}"}}
 /// ]}}]}"#)?;
 /// let call = &reply.tool_calls()[0];
 /// assert_eq!((call.id(), call.name()), ("call_1", "weather"));
@@ -262,17 +335,6 @@ impl ToolCall {
             )
         })
     }
-
-    pub(crate) fn empty() -> ToolCall {
-        ToolCall {
-            id: String::new(),
-            custom: false,
-            name: String::new(),
-            arguments: String::new(),
-            extra: Map::new(),
-            inner: Map::new(),
-        }
-    }
 }
 
 impl Serialize for ToolCall {
@@ -290,7 +352,9 @@ impl Serialize for ToolCall {
         if !self.id.is_empty() {
             map.serialize_entry("id", &self.id)?;
         }
-        map.serialize_entry("type", kind)?;
+        if !self.extra.contains_key("type") {
+            map.serialize_entry("type", kind)?;
+        }
         map.serialize_entry(kind, &inner)?;
         for (name, value) in &self.extra {
             map.serialize_entry(name, value)?;
@@ -301,56 +365,60 @@ impl Serialize for ToolCall {
 
 impl<'de> Deserialize<'de> for ToolCall {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<ToolCall, D::Error> {
-        d.deserialize_map(Reader)
-    }
-}
-
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = ToolCall;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a tool call")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ToolCall, A::Error> {
-        let mut call = ToolCall::empty();
-        while let Some(name) = map.next_key::<wire::Key<'de>>()? {
-            match &*name {
-                "id" => call.id = map.next_value::<wire::Text>()?.0.unwrap_or_default(),
-                // Told by the member of that name.
-                "type" => drop(map.next_value::<wire::Text>()?),
-                kind @ ("function" | "custom") => {
-                    let custom = kind == "custom";
-                    if let wire::Any(Some(Value::Object(inner))) = map.next_value()? {
-                        call.take_inner(custom, inner);
-                    }
-                }
-                _ => {
-                    if let wire::Any(Some(value)) = map.next_value()? {
-                        call.extra.insert(name.into_owned(), value);
-                    }
-                }
-            }
-        }
-        Ok(call)
+        json::deserialize(d, "a tool call", ToolCall::read)
     }
 }
 
 impl ToolCall {
-    fn take_inner(&mut self, custom: bool, mut inner: Map<String, Value>) {
-        self.custom = custom;
-        if let Some(Value::String(name)) = inner.remove("name") {
-            self.name = name;
+    /// Reads a call, or a piece of one that a stream brings.
+    pub(crate) fn read(node: Node<'_>) -> Option<ToolCall> {
+        let mut call = ToolCall {
+            id: String::new(),
+            custom: false,
+            name: String::new(),
+            arguments: String::new(),
+            extra: Map::new(),
+            inner: Map::new(),
+        };
+        if !node.is_object() {
+            return None;
         }
-        match inner.remove(if custom { "input" } else { "arguments" }) {
-            Some(Value::String(text)) => self.arguments = text,
-            Some(Value::Null) | None => {}
-            // A few servers send the arguments as JSON and not as text that holds JSON.
-            Some(value) => self.arguments = value.to_string(),
+        for (name, value) in node.members() {
+            match &*name {
+                "id" => call.id = value.text().unwrap_or_default(),
+                // Told by the member of that name, but for types such as `builtin_function`, whose member is `function`.
+                "type"
+                    if matches!(
+                        value.str().as_deref(),
+                        None | Some("" | "function" | "custom")
+                    ) => {}
+                "function" => call.read_inner(value),
+                "custom" => {
+                    call.custom = true;
+                    call.read_inner(value);
+                }
+                _ => call
+                    .extra
+                    .extend(value.value().map(|value| (name.into_owned(), value))),
+            }
         }
-        inner.retain(|_, value| !value.is_null());
-        self.inner = inner;
+        Some(call)
+    }
+
+    fn read_inner(&mut self, node: Node<'_>) {
+        for (name, value) in node.members() {
+            match &*name {
+                "name" => self.name = value.text().unwrap_or_default(),
+                "arguments" | "input" if !value.is_null() => {
+                    // A few servers send the arguments as JSON and not as text that holds JSON.
+                    self.arguments = value
+                        .str()
+                        .map_or_else(|| value.raw().to_owned(), Cow::into_owned);
+                }
+                _ => self
+                    .inner
+                    .extend(value.value().map(|value| (name.into_owned(), value))),
+            }
+        }
     }
 }

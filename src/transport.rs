@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
-use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy};
+use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy, ProxyProtocol};
 
 use crate::endpoint::{CHAT_PATH, Endpoint};
 use crate::error::{KeySource, Refused};
@@ -22,8 +22,16 @@ const STALE: Duration = Duration::from_secs(2);
 /// An error's body is read up to here.
 const ERROR_BODY: u64 = 64 << 10;
 
+const INFERENCE_ID: HeaderName = HeaderName::from_static("x-inference-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+const USD_SPENT: HeaderName = HeaderName::from_static("x-aimlapi-usd-spent");
+
 /// Longer than any program runs, and short enough to be added to an `Instant`.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// What bounds a call as a whole, for messages.
+const OVERALL: &str = "the limit is timeout(), over all attempts";
 
 /// The longest time without any progress while a request is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -96,8 +104,8 @@ impl Call<'_> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Head {
     pub(crate) status: u16,
-    inference_id: Option<String>,
-    request_id: Option<String>,
+    pub(crate) inference_id: Option<String>,
+    pub(crate) request_id: Option<String>,
     pub(crate) client_request_id: Option<String>,
     pub(crate) usd_spent: Option<f64>,
     pub(crate) is_event_stream: bool,
@@ -134,18 +142,20 @@ impl Head {
     }
 
     fn of(response: &RawResponse, attempts: u32) -> Head {
-        let text = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        let text = |name: HeaderName| {
+            let value = response.headers().get(name)?;
+            Some(value.to_str().ok()?.to_owned())
+        };
         let kind = response
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok());
-        let spent: Option<f64> =
-            text("x-aimlapi-usd-spent").and_then(|usd| usd.trim().parse().ok());
+        let spent: Option<f64> = text(USD_SPENT).and_then(|usd| usd.trim().parse().ok());
         Head {
             status: response.status().as_u16(),
-            inference_id: text("x-inference-id"),
-            request_id: text("x-request-id"),
-            client_request_id: text("x-client-request-id"),
+            inference_id: text(INFERENCE_ID),
+            request_id: text(REQUEST_ID),
+            client_request_id: text(CLIENT_REQUEST_ID),
             usd_spent: spent.filter(|usd| usd.is_finite()),
             is_event_stream: kind.is_some_and(|kind| {
                 kind.trim_start()
@@ -161,6 +171,8 @@ impl Head {
 pub(crate) struct Response {
     pub(crate) head: Head,
     source: Source,
+    /// As the head says it.
+    length: u64,
     deadline: Instant,
 }
 
@@ -225,6 +237,7 @@ impl Transport {
         if (200..300).contains(&head.status) {
             return Ok(Response {
                 head,
+                length: 0,
                 source: Source::Recording(io::Cursor::new(body)),
                 deadline: Instant::now() + self.settings.timeout,
             });
@@ -246,7 +259,7 @@ impl Transport {
     /// Calls at one `pace` wait together when one of them is told to slow down. Being told so is then no failure: it
     /// is not counted against the policy's retries, and only the deadline bounds it.
     pub(crate) fn run(&self, call: Call<'_>, pace: Option<&Pace>) -> Result<Response> {
-        let authority = self.settings.endpoint.authority();
+        let url = self.settings.endpoint.shown(call.path());
         // Before the call's own time begins.
         if pace.is_some_and(|pace| !pace.wait(Duration::ZERO)) {
             return Err(Error::interrupted(
@@ -259,15 +272,17 @@ impl Transport {
             attempts = attempts.saturating_add(1);
             let started = Instant::now();
             let left = deadline.saturating_duration_since(started);
-            log::debug!("{authority}{}: attempt {attempts}", call.path());
+            log::debug!("{url}: attempt {attempts}");
             let (error, again) = match self.attempt(call, left, attempts > 1, fresh) {
                 Ok(response) => {
                     let head = Head::of(&response, attempts);
-                    log::debug!("{authority}{}: status {}", call.path(), head.status);
+                    log::debug!("{url}: status {}", head.status);
                     if response.status().is_success() {
+                        let body = response.into_body();
                         return Ok(Response {
                             head,
-                            source: Source::Network(response.into_body().into_reader()),
+                            length: body.content_length().unwrap_or(0),
+                            source: Source::Network(body.into_reader()),
                             deadline,
                         });
                     }
@@ -318,18 +333,14 @@ impl Transport {
                 client_id,
                 stream,
             } => {
-                let accept = if stream {
-                    "text/event-stream"
-                } else {
-                    "application/json"
-                };
-                headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-                headers.insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("application/json"),
-                );
+                if stream {
+                    headers.insert(
+                        header::ACCEPT,
+                        HeaderValue::from_static("text/event-stream"),
+                    );
+                }
                 if let Some(id) = client_id.and_then(|id| HeaderValue::from_str(id).ok()) {
-                    headers.insert("x-client-request-id", id);
+                    headers.insert(CLIENT_REQUEST_ID, id);
                 }
                 let mut request = Request::new(body);
                 *request.method_mut() = Method::POST;
@@ -338,7 +349,7 @@ impl Transport {
                 self.send(request, left, stream, again, fresh)
             }
             Call::Models => {
-                headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+                headers.remove(header::CONTENT_TYPE);
                 let mut request = Request::new(());
                 *request.uri_mut() = self.models.clone();
                 *request.headers_mut() = headers;
@@ -414,21 +425,32 @@ impl Transport {
     /// The error of an attempt that got no response.
     fn failed(&self, call: Call<'_>, error: ureq::Error, elapsed: Duration) -> (Error, Again) {
         use io::ErrorKind as Io;
-        use ureq::Timeout::{Connect, PerRead, Resolve};
+        use ureq::Timeout::{Connect, PerRead, PerWrite, Resolve};
 
         let settings = &self.settings;
         let authority = settings.endpoint.authority();
         match error {
-            ureq::Error::Timeout(Resolve | Connect) => (
-                Error::connect_timeout(authority, settings.connect_timeout),
-                Again::Later,
-            ),
+            ureq::Error::Timeout(Resolve | Connect) => {
+                // Over so soon, it was the call's own limit that was reached.
+                let (limit, setting) = if elapsed < settings.connect_timeout {
+                    (settings.timeout, OVERALL)
+                } else {
+                    (settings.connect_timeout, "the limit is connect_timeout()")
+                };
+                let error = Error::connect_timeout(authority, limit, setting);
+                (error, Again::Later)
+            }
+            ureq::Error::Timeout(PerWrite) => {
+                let during = format!("{authority} took no byte of the request");
+                let error = Error::timeout(&during, WRITE_TIMEOUT, "this limit is fixed");
+                (error, Again::Never)
+            }
             ureq::Error::Timeout(PerRead) if call.is_stream() => {
                 (self.timed_out(true), Again::Never)
             }
             ureq::Error::Timeout(_) => (self.timed_out(false), Again::Never),
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                (Error::unreachable(authority, error), Again::Later)
+                (self.unreachable(error), Again::Later)
             }
             ureq::Error::Io(e) => match e.kind() {
                 Io::ConnectionRefused
@@ -456,8 +478,10 @@ impl Transport {
                     Again::Never,
                 ),
             },
-            ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
-                (Error::proxy(authority, error), Again::Never)
+            ureq::Error::ConnectProxyFailed(_) => {
+                let proxy = self.proxy().unwrap_or_default();
+                let error = Error::proxy_refused(&proxy, authority, error);
+                (error, Again::Never)
             }
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
                 (Error::protocol(authority, error), Again::Never)
@@ -469,15 +493,19 @@ impl Transport {
         }
     }
 
-    fn unreachable(&self, cause: io::Error) -> Error {
+    fn unreachable(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         let authority = self.settings.endpoint.authority();
-        match self.agent.config().proxy() {
-            Some(proxy) => Error::proxy(
-                &format!("{authority} (at {}:{})", proxy.host(), proxy.port()),
-                cause,
-            ),
+        match self.proxy() {
+            Some(proxy) => Error::proxy_unreachable(&proxy, authority, cause),
             None => Error::unreachable(authority, cause),
         }
+    }
+
+    /// Host and port of the proxy that the requests go through.
+    fn proxy(&self) -> Option<String> {
+        let proxy = self.agent.config().proxy()?;
+        let used = !proxy.is_no_proxy(&self.chat);
+        used.then(|| format!("{}:{}", proxy.host(), proxy.port()))
     }
 
     fn timed_out(&self, idle: bool) -> Error {
@@ -491,11 +519,7 @@ impl Transport {
             )
         } else {
             let limit = self.settings.timeout;
-            Error::timeout(
-                &format!("no answer from {authority}"),
-                limit,
-                "the limit is timeout(), over all attempts",
-            )
+            Error::timeout(&format!("no answer from {authority}"), limit, OVERALL)
         }
     }
 
@@ -518,13 +542,15 @@ impl Transport {
 impl Response {
     /// Reads a whole answer, bounded in bytes and in time.
     pub(crate) fn text(self, transport: &Transport) -> Result<(Head, String)> {
+        // Room for a whole answer at once, but no more than is usual on a stranger's word.
+        let room = self.length.min(64 << 10);
         let (head, body) = self.into_stream();
-        match transport.whole(body) {
+        match transport.whole(body, room) {
             Ok(text) => Ok((head, text)),
             Err(error) => {
                 let error = error
                     .with_status(head.status)
-                    .with_request_id(head.id())
+                    .with_request_id(&head)
                     .with_attempts(head.attempts);
                 Err(transport.redact(error))
             }
@@ -546,18 +572,23 @@ impl Response {
 
 impl Transport {
     /// Reads what remains of a body, bounded in bytes and by the deadline of its call.
-    pub(crate) fn whole(&self, body: impl Whole) -> Result<String> {
+    pub(crate) fn whole(&self, body: impl Whole, room: u64) -> Result<String> {
         let limit = self.settings.max_response_bytes;
-        let mut bytes = Vec::new();
+        // A little more, for std to see the end without growing.
+        let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or(0) + 64);
         let read = body
             .within_deadline()
             .take(limit.saturating_add(1))
             .read_to_end(&mut bytes);
         let too_large = u64::try_from(bytes.len()).is_ok_and(|length| length > limit);
-        let text = match String::from_utf8(bytes) {
+        let mut text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
         };
+        // A few servers begin with a byte order mark, which JSON has no place for.
+        if text.starts_with('\u{feff}') {
+            text.remove(0);
+        }
         match read {
             Err(cause) => Err(self.read_failed(cause, false).with_body(text)),
             Ok(_) if too_large => Err(Error::too_large(limit, "the answer").with_body(text)),
@@ -653,9 +684,9 @@ fn proxy(settings: &Settings) -> Result<Option<Option<Proxy>>> {
         None if settings.endpoint.is_loopback() => return Ok(Some(None)),
         None => Proxy::try_from_env(),
     };
-    let socks = given
-        .as_ref()
-        .is_some_and(|proxy| !matches!(proxy.protocol().to_string().as_str(), "http" | "https"));
+    let socks = given.as_ref().is_some_and(|proxy| {
+        !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+    });
     if socks && !cfg!(feature = "socks-proxy") {
         return Err(Error::input(
             "a SOCKS proxy needs the feature `socks-proxy` of aimlapi",
@@ -701,6 +732,9 @@ fn tls(settings: &Settings) -> Result<ureq::tls::TlsConfig> {
 /// The headers that every request has. What must not be shown goes into `secrets`.
 fn headers(settings: &Settings, secrets: &mut Vec<String>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::ACCEPT, json.clone());
+    headers.insert(header::CONTENT_TYPE, json);
     headers.insert(
         header::ACCEPT_ENCODING,
         HeaderValue::from_static("identity"),

@@ -284,9 +284,16 @@ fn quote(text: &str) -> String {
     format!("“{start}{more}”")
 }
 
-/// JSON for a schema, with a name from the question in it.
+/// JSON for a schema, with a name and a number from the question in it.
 fn fill(schema: &Value, request: &Value) -> String {
-    sample(schema, &name(&text(question(request))))
+    let question = text(question(request));
+    sample(schema, &name(&question), number(&question))
+}
+
+/// The first whole number, such as a year; otherwise 1.
+fn number(question: &str) -> u32 {
+    let mut words = question.split(|it: char| !it.is_alphanumeric());
+    words.find_map(|word| word.parse().ok()).unwrap_or(1)
 }
 
 /// The capitalised words after an "in", such as a city's name; otherwise Paris.

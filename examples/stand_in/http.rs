@@ -86,6 +86,7 @@ pub(super) struct Reply {
     head: String,
     /// Each leaves at once, on its own.
     parts: Vec<String>,
+    cut: bool,
 }
 
 impl Reply {
@@ -96,6 +97,7 @@ impl Reply {
         Self {
             head: format!("HTTP/1.1 {status} \r\n{framing}\r\n"),
             parts: vec![json],
+            cut: false,
         }
     }
 
@@ -111,12 +113,25 @@ impl Reply {
         Self {
             head: format!("HTTP/1.1 200 \r\n{framing}\r\n"),
             parts,
+            cut: false,
         }
     }
 
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
         self.head.extend([name, ": ", value, "\r\n"]);
         self
+    }
+
+    /// Only the first half, as if the server had died over it.
+    pub(super) fn cut(mut self) -> Self {
+        self.parts.truncate(self.parts.len() / 2);
+        self.cut = true;
+        self
+    }
+
+    /// Whether the connection has to be closed after it: the other side waits for more.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     pub(super) fn write(&self, keep_alive: bool, mut out: impl Write) -> io::Result<()> {

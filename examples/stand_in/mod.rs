@@ -76,6 +76,7 @@ fn serve(stream: &TcpStream) -> io::Result<()> {
             }
             Err(error) => return Err(error),
         };
+        let keep_alive = keep_alive && !reply.is_cut();
         reply.write(keep_alive, stream)?;
         if !keep_alive {
             return Ok(());
@@ -96,7 +97,11 @@ fn chat(request: &Request) -> Reply {
     let reply = if let Some((status, message)) = objection(request, &body) {
         refusal(status, message, &request.path)
     } else if body["stream"] == true {
-        Reply::events(&Answer::to(&body).chunks())
+        let reply = Reply::events(&Answer::to(&body).chunks());
+        match body["model"].as_str() {
+            Some("breaks-off") => reply.cut(),
+            _ => reply,
+        }
     } else {
         let completion = Answer::to(&body).completion();
         let spent = &completion["meta"]["usage"];

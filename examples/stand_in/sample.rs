@@ -5,15 +5,17 @@
 
 use serde_json::{Map, Value};
 
-/// JSON that fits a schema, with `text` for every string.
-pub(super) fn sample(schema: &Value, text: &str) -> String {
-    Sample { root: schema, text }.of(schema, &[])
+/// JSON that fits a schema, with `text` for every string and `number` for every integer.
+pub(super) fn sample(schema: &Value, text: &str, number: u32) -> String {
+    let root = schema;
+    Sample { root, text, number }.of(schema, &[])
 }
 
 struct Sample<'a> {
     /// What a reference in a schema starts from.
     root: &'a Value,
     text: &'a str,
+    number: u32,
 }
 
 impl Sample<'_> {
@@ -39,7 +41,7 @@ impl Sample<'_> {
         // Of several types, the first: the others are mostly "null".
         match schema["type"].as_str().or(schema["type"][0].as_str()) {
             Some("string") => Value::from(self.text).to_string(),
-            Some("integer") => "1".to_owned(),
+            Some("integer") => self.number.to_string(),
             Some("number") => "1.5".to_owned(),
             Some("boolean") => "true".to_owned(),
             Some("null") => "null".to_owned(),

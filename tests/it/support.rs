@@ -276,6 +276,12 @@ impl Connection {
         Ok(seen)
     }
 
+    /// Reads the head of a request and leaves the body unread, so that the connection is reset when the script ends.
+    pub fn request_head(&mut self) -> io::Result<()> {
+        while !self.line()?.is_empty() {}
+        Ok(())
+    }
+
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         match self.reader.read_line(&mut line)? {
@@ -296,11 +302,10 @@ impl Connection {
     /// Waits until the client closes the connection; false if it has not after this time.
     pub fn is_closed_within(&mut self, limit: Duration) -> bool {
         self.reader.get_mut().set_read_timeout(Some(limit)).unwrap();
-        matches!(self.reader.read(&mut [0; 1]), Ok(0)) || self.was_reset()
-    }
-
-    fn was_reset(&mut self) -> bool {
-        matches!(self.reader.read(&mut [0; 1]), Err(e) if e.kind() == io::ErrorKind::ConnectionReset)
+        match self.reader.read(&mut [0; 1]) {
+            Ok(read) => read == 0,
+            Err(e) => e.kind() == io::ErrorKind::ConnectionReset,
+        }
     }
 }
 
@@ -311,14 +316,11 @@ pub fn json(status: u16, body: &str) -> String {
 
 /// A response with a length.
 pub fn respond(status: u16, headers: &[(&str, &str)], body: &str) -> String {
-    let headers: String = headers
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}\r\n"))
-        .collect();
-    format!(
-        "HTTP/1.1 {status} Test\r\n{headers}content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    let mut head = format!("HTTP/1.1 {status} Test\r\n");
+    for (name, value) in headers {
+        head += &[name, ": ", value, "\r\n"].concat();
+    }
+    format!("{head}content-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// The head of a stream that ends with its connection.
