@@ -17,17 +17,23 @@ const AHEAD: usize = 4;
 
 /// The answers to many requests, in the order of the requests: an iterator that [`Client::send_all`] makes.
 ///
-/// Requests are taken from the input as they are needed, so that a million of them run in the memory of a few. An
-/// error stays in its place and does not end the work, but for those that all the rest would meet as well: a key that is
-/// refused (401), an account without credit (402, 403 or 429 that say so), a [`Budget`](crate::Budget) that is used up.
-/// After such an error no further request is sent. The answers to those that were in flight still come, in their
-/// places, then the iterator is at its end.
+/// Requests are taken from the input as they are needed, at most four times [`concurrency`](Batch::concurrency) beyond
+/// the answer that is handed over next, so that a million of them run in the memory of a few. The input is read by the
+/// thread that iterates.
+///
+/// An error stays in its place and does not end the work, but for those that all the rest would meet as well: a key
+/// that is refused (401), an account without credit (402, 403 or 429 that say so), a [`Budget`](crate::Budget) that is
+/// used up, a server that wants to be left alone for longer than a whole call may take. After such an error no further
+/// request is sent: what was in flight is still answered, what a thread had taken up and not sent yet is
+/// [`Interrupted`](crate::ErrorKind::Interrupted), each in its place, and then the iterator is at its end.
 ///
 /// When the server says that it is too much (429), all threads wait, as long as it asks for, or by the
 /// [`RetryPolicy`](crate::RetryPolicy)'s pause. Such a refusal is no failure of the request: it is sent again until the
-/// client's [`timeout`](crate::ClientBuilder::timeout) has passed, unless retries are off.
+/// client's [`timeout`](crate::ClientBuilder::timeout) has passed, unless retries are off. The time before it is sent
+/// for the first time does not count.
 ///
-/// With [`Cassette::auto`](crate::Cassette::auto), work that was interrupted continues where it stopped. Dropping a
+/// With [`Cassette::auto`](crate::Cassette::auto), work that was interrupted continues where it stopped, be it by a
+/// signal that leaves no time for anything: at most the requests that were in flight are sent once more. Dropping a
 /// batch ends it: no further request is sent, and what is in flight is not waited for.
 ///
 /// ```no_run
@@ -110,10 +116,14 @@ struct Work {
 struct State {
     waiting: VecDeque<(u64, ChatRequest)>,
     answers: Vec<(u64, Result<Completion>)>,
+    /// How many requests threads have taken: each of these will have an answer.
+    taken: u64,
     /// Requests taken by a thread and not answered yet.
     in_flight: u64,
-    /// No more requests will come, or shall be sent.
+    /// No more requests will come.
     ended: bool,
+    /// None shall be sent either.
+    stopped: bool,
 }
 
 impl<I: Iterator<Item = ChatRequest>> Batch<I> {
@@ -133,7 +143,8 @@ impl<I: Iterator<Item = ChatRequest>> Batch<I> {
         }
     }
 
-    /// How many requests are in flight at once, each on a thread of its own. At least 1. Default: 8.
+    /// How many requests are in flight at once, each on a thread of its own. At least 1. Default: 8. With more than 16,
+    /// raise [`max_connections`](crate::ClientBuilder::max_connections) too, so that connections are used again.
     pub fn concurrency(mut self, requests: usize) -> Batch<I> {
         self.concurrency = requests.max(1);
         self
@@ -158,18 +169,19 @@ impl<I: Iterator<Item = ChatRequest>> Batch<I> {
         let bound = self.concurrency.saturating_mul(AHEAD);
         while let Some(input) = self.input.as_mut().filter(|_| self.answers.len() < bound) {
             // The input's own code, which may take its time: no lock is held.
-            let Some(request) = input.next() else {
+            let request = input.next();
+            let mut state = self.work.lock();
+            let Some(request) = request.filter(|_| !state.stopped) else {
                 self.input = None;
-                let mut state = self.work.lock();
                 state.ended = true;
                 self.work.more.notify_all();
                 break;
             };
-            let number = self
-                .handed_over
-                .saturating_add(u64::try_from(self.answers.len()).unwrap_or(u64::MAX));
+            let place = u64::try_from(self.answers.len()).unwrap_or(u64::MAX);
+            let number = self.handed_over.saturating_add(place);
             self.answers.push_back(None);
-            self.work.lock().waiting.push_back((number, request));
+            state.waiting.push_back((number, request));
+            drop(state);
             self.work.more.notify_one();
             if self.threads < self.concurrency {
                 self.start_thread()?;
@@ -199,19 +211,28 @@ impl<I: Iterator<Item = ChatRequest>> Batch<I> {
     fn collect(&mut self) {
         let mut state = self.work.lock();
         let answers = std::mem::take(&mut state.answers);
-        let in_flight = state.in_flight;
+        let (in_flight, taken, stopped) = (state.in_flight, state.taken, state.stopped);
         drop(state);
+        if stopped {
+            // What was not taken has no place among the answers.
+            self.input = None;
+            let to_come = taken.saturating_sub(self.handed_over);
+            self.answers
+                .truncate(usize::try_from(to_come).unwrap_or(usize::MAX));
+        }
+        // All of them before the first report: an observer that panics must not lose any.
+        let mut outcomes = Vec::new();
         for (number, answer) in answers {
-            if answer.as_ref().is_err_and(meets_all) {
-                self.stop();
-            }
-            self.progress.done += 1;
-            self.progress.failed += u64::from(answer.is_err());
-            self.progress.in_flight = in_flight;
+            outcomes.push(answer.is_err());
             let place = usize::try_from(number.saturating_sub(self.handed_over)).ok();
             if let Some(slot) = place.and_then(|place| self.answers.get_mut(place)) {
                 *slot = Some(answer);
             }
+        }
+        for failed in outcomes {
+            self.progress.done += 1;
+            self.progress.failed += u64::from(failed);
+            self.progress.in_flight = in_flight;
             self.report();
         }
     }
@@ -233,19 +254,6 @@ impl<I: Iterator<Item = ChatRequest>> Batch<I> {
         });
         observer(progress);
     }
-
-    /// Sends nothing more. What has not been sent has no place among the answers.
-    fn stop(&mut self) {
-        self.input = None;
-        let unsent = self.work.stop();
-        let sent = self.answers.len().saturating_sub(unsent);
-        self.answers.truncate(sent);
-    }
-}
-
-/// Whether the requests that follow would fail in the same way.
-fn meets_all(error: &Error) -> bool {
-    error.kind() == ErrorKind::Budget || error.is_of_account()
 }
 
 impl<I: Iterator<Item = ChatRequest>> Iterator for Batch<I> {
@@ -260,7 +268,7 @@ impl<I: Iterator<Item = ChatRequest>> Iterator for Batch<I> {
         }
         loop {
             if let Err(error) = self.feed() {
-                self.stop();
+                self.work.stop();
                 return Some(Err(error));
             }
             self.collect();
@@ -317,18 +325,14 @@ impl Work {
     /// One thread's work.
     fn run(&self, client: &Client) {
         while let Some((number, request)) = self.take() {
-            let send = || {
-                if self.pace.wait(Duration::ZERO) {
-                    return client.send_at(&request, Some(&self.pace));
-                }
-                Err(Error::interrupted(
-                    "the batch ended before this request was sent",
-                ))
-            };
+            let send = || client.send_at(&request, Some(&self.pace));
             // Whoever waits for the answer must get one, whatever a logger or an allocator does.
             let answer = panic::catch_unwind(AssertUnwindSafe(send));
             let answer =
                 answer.unwrap_or_else(|_| Err(Error::interrupted("the request's thread panicked")));
+            if answer.as_ref().is_err_and(|e| meets_all(e, client)) {
+                self.stop();
+            }
             let mut state = self.lock();
             state.in_flight -= 1;
             state.answers.push((number, answer));
@@ -341,6 +345,7 @@ impl Work {
         let mut state = self.lock();
         loop {
             if let Some(next) = state.waiting.pop_front() {
+                state.taken += 1;
                 state.in_flight += 1;
                 return Some(next);
             }
@@ -364,16 +369,24 @@ impl Work {
         }
     }
 
-    /// Ends the threads after what they are at; returns how many requests were not sent.
-    fn stop(&self) -> usize {
-        self.pace.stop();
+    /// Sends nothing more, and ends the threads after what they are at.
+    fn stop(&self) {
         let mut state = self.lock();
-        state.ended = true;
-        let unsent = state.waiting.len();
+        (state.ended, state.stopped) = (true, true);
         state.waiting.clear();
+        drop(state);
+        self.pace.stop();
         self.more.notify_all();
-        unsent
     }
+}
+
+/// Whether the requests that follow would fail in the same way.
+fn meets_all(error: &Error, client: &Client) -> bool {
+    let asks_for_too_long = || {
+        let asked = error.retry_after().unwrap_or_default();
+        error.status() == Some(429) && asked >= client.timeout()
+    };
+    error.kind() == ErrorKind::Budget || error.is_of_account() || asks_for_too_long()
 }
 
 // A count of requests is far below 2^53.

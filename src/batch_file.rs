@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
+use crate::transport::Head;
 use crate::{ChatRequest, Completion, Error, Result};
 
 impl ChatRequest {
@@ -47,6 +49,20 @@ impl ChatRequest {
     /// The request as one of the `requests` that AI/ML API's own batch endpoint (`POST /v1/batches`) takes:
     /// `{"custom_id": .., "params": {..}}`. Put them into `{"requests": [..]}`.
     ///
+    /// That endpoint is for Claude models and has Anthropic's rules: [`max_tokens`](ChatRequest::max_tokens) has to be
+    /// set, and what the system says is a parameter, `param("system", "Be brief.")`, and no message.
+    ///
+    /// ```
+    /// use aimlapi::ChatRequest;
+    ///
+    /// let entry = ChatRequest::new("m", "hello").max_tokens(5).batch_entry("row-1")?;
+    /// assert_eq!(
+    ///     entry,
+    ///     r#"{"custom_id":"row-1","params":{"model":"m","messages":[{"role":"user","content":"hello"}],"max_tokens":5}}"#,
+    /// );
+    /// # Ok::<(), aimlapi::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Input`](crate::ErrorKind::Input), as [`Client::send`](crate::Client::send) has it.
@@ -71,9 +87,10 @@ fn to_line(line: &impl Serialize) -> Result<String> {
 
 /// The answers in a batch's result file, by their `custom_id`.
 ///
-/// It reads one JSON object a line, in any order: those of OpenAI's Batch API and `vllm run-batch`
+/// It reads one JSON object after the other, in any order: those of OpenAI's Batch API and `vllm run-batch`
 /// (`{"custom_id", "response": {"status_code", "body"}, "error"}`), and those of AI/ML API's batch endpoint
-/// (`{"custom_id", "result": {"type", "message"}}`, an Anthropic message), also as one JSON array.
+/// (`{"custom_id", "result": {"type", "message"}}`, an Anthropic message), also as one JSON array. They are all held in
+/// memory.
 ///
 /// ```
 /// use aimlapi::BatchResults;
@@ -94,40 +111,31 @@ impl BatchResults {
     ///
     /// # Errors
     ///
-    /// [`Decode`](crate::ErrorKind::Decode) if a line is no result, with its number, or cannot be read. The error of a
-    /// single request is no error of the file: [`take`](BatchResults::take) returns it.
-    pub fn read(mut reader: impl BufRead) -> Result<BatchResults> {
+    /// [`Decode`](crate::ErrorKind::Decode) if it cannot be read, is not made of results, or has two of one
+    /// `custom_id`: what was paid for must not be passed over. The error of a single request is no error of the file:
+    /// [`take`](BatchResults::take) returns it.
+    pub fn read(reader: impl BufRead) -> Result<BatchResults> {
         let mut answers = BTreeMap::new();
-        let mut line = Vec::new();
-        for number in 1_u64.. {
-            line.clear();
-            let failed = |e: &dyn std::error::Error| {
-                Error::undecodable(&format!("line {number} of the results: {e}"), "")
+        let values = serde_json::Deserializer::from_reader(reader);
+        for value in values.into_iter::<Box<RawValue>>() {
+            let value = value.map_err(|e| {
+                Error::undecodable(&format!("the results cannot be read: {e}"), "").with_cause(e)
+            })?;
+            let list: Vec<&RawValue> = match serde_json::from_str(value.get()) {
+                Ok(list) => list,
+                Err(_) => vec![&value],
             };
-            if reader
-                .read_until(b'\n', &mut line)
-                .map_err(|e| failed(&e))?
-                == 0
-            {
-                break;
-            }
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let value: Value = serde_json::from_slice(&line).map_err(|e| failed(&e))?;
-            let results = match value {
-                Value::Array(results) => results,
-                result => vec![result],
-            };
-            for result in results {
-                let Some(id) = result.get("custom_id").and_then(Value::as_str) else {
-                    let text = String::from_utf8_lossy(&line);
-                    return Err(Error::undecodable(
-                        &format!("line {number} of the results has no custom_id"),
-                        &text,
-                    ));
-                };
-                answers.insert(id.to_owned(), answer(&result));
+            for result in list {
+                let number = answers.len() + 1;
+                let line: Line<'_> = serde_json::from_str(result.get()).map_err(|e| {
+                    let what = format!("result {number} of the batch is none: {e}");
+                    Error::undecodable(&what, result.get())
+                })?;
+                let answer = line.answer(result.get());
+                if answers.insert(line.custom_id.clone(), answer).is_some() {
+                    let what = format!("two results of the batch are of {:?}", line.custom_id);
+                    return Err(Error::undecodable(&what, result.get()));
+                }
             }
         }
         Ok(BatchResults { answers })
@@ -145,65 +153,139 @@ impl BatchResults {
     }
 }
 
-fn answer(line: &Value) -> Result<Completion> {
-    if let Some(response) = line.get("response").filter(|response| response.is_object()) {
-        let status = response
-            .get("status_code")
-            .and_then(Value::as_u64)
-            .and_then(|status| status.try_into().ok());
+/// A result. What it quotes stays the text that came, so that `raw()` has every byte.
+#[derive(Deserialize)]
+struct Line<'a> {
+    custom_id: String,
+    #[serde(borrow, default)]
+    response: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Response<'a> {
+    status_code: Value,
+    request_id: Value,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Outcome<'a> {
+    #[serde(rename = "type")]
+    kind: Value,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+}
+
+impl Line<'_> {
+    fn answer(&self, line: &str) -> Result<Completion> {
+        if let Some(response) = self.response {
+            return self.answer_in(response.get());
+        }
+        let result = self.result.map_or(line, RawValue::get);
+        let outcome: Outcome<'_> = serde_json::from_str(result).unwrap_or_default();
+        match outcome.message {
+            Some(message) => of_message(message.get()),
+            // An error, or a request that was cancelled or has expired.
+            None => Err(Error::unanswered(
+                outcome.kind.as_str().unwrap_or_default(),
+                self.error.map_or(result, RawValue::get),
+            )),
+        }
+    }
+
+    fn answer_in(&self, response: &str) -> Result<Completion> {
+        let Response {
+            status_code,
+            request_id,
+            body,
+        } = serde_json::from_str(response).unwrap_or_default();
+        let status = status_code.as_u64().and_then(|code| code.try_into().ok());
         let status: u16 = status.unwrap_or(200);
-        let body = response.get("body").unwrap_or(&Value::Null).to_string();
-        if !(200..300).contains(&status) {
-            return Err(Error::reported(status, &body));
+        let id = request_id.as_str().map(str::to_owned);
+        let head = Head::recorded(status, id, None, None);
+        // vllm run-batch puts an error beside the response, and did put the answer in its place.
+        let text = body.or(self.error).map_or(response, RawValue::get);
+        if !(200..300).contains(&status) || (body.is_none() && self.error.is_some()) {
+            return Err(Error::reported(status, text).with_request_id(&head));
         }
-        return Completion::decode(status, body);
-    }
-    let result = line.get("result").unwrap_or(&Value::Null);
-    match result.get("message") {
-        Some(message) if message.get("choices").is_some() => {
-            Completion::decode(200, message.to_string())
-        }
-        Some(message) if message.get("content").is_some() => {
-            Completion::decode(200, of_anthropic(message).to_string())
-        }
-        // An error, or a request that was cancelled or has expired.
-        _ => Err(Error::reported(200, &line.to_string())),
+        let mut answer =
+            Completion::decode(status, text.to_owned()).map_err(|e| e.with_request_id(&head))?;
+        answer.take_head(&head);
+        Ok(answer)
     }
 }
 
-/// An Anthropic message as a chat completion.
-fn of_anthropic(message: &Value) -> Value {
-    let finish = match message.get("stop_reason").and_then(Value::as_str) {
-        Some("max_tokens") => "length",
-        Some("tool_use") => "tool_calls",
-        Some("stop_sequence") => "stop",
-        Some(other) => other,
-        None => "",
+/// An answer: a chat completion, or an Anthropic message.
+fn of_message(text: &str) -> Result<Completion> {
+    let completion = match serde_json::from_str::<AnthropicMessage<'_>>(text) {
+        Ok(message) => message.into_completion(),
+        Err(_) => text.to_owned(),
     };
-    let blocks = message
-        .get("content")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    let calls: Vec<Value> = blocks
-        .clone()
-        .filter(|block| block["type"] == "tool_use")
-        .map(call)
-        .collect();
-    let content: Vec<&Value> = blocks.filter(|block| block["type"] != "tool_use").collect();
-    json!({
-        "id": message.get("id"),
-        "model": message.get("model"),
-        "choices": [{
-            "index": 0,
-            "message": { "role": "assistant", "content": content, "tool_calls": calls },
-            "finish_reason": finish,
-        }],
-        "usage": message.get("usage"),
-    })
+    Completion::decode(200, completion)
 }
 
-fn call(block: &Value) -> Value {
-    let arguments = block.get("input").map(Value::to_string);
-    json!({ "id": block["id"], "type": "function", "function": { "name": block["name"], "arguments": arguments } })
+#[derive(Deserialize)]
+struct AnthropicMessage<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Vec<&'a RawValue>,
+    #[serde(default)]
+    stop_reason: Value,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+}
+
+impl AnthropicMessage<'_> {
+    /// The JSON of the chat completion that says the same, put together from the message's own text.
+    fn into_completion(self) -> String {
+        let text = |json: Option<&'_ RawValue>| json.map_or("null", RawValue::get).to_owned();
+        let (mut content, mut calls) = (Vec::new(), Vec::new());
+        for block in self.content {
+            match serde_json::from_str::<Block<'_>>(block.get()) {
+                Ok(call) if call.kind == "tool_use" => calls.push(format!(
+                    r#"{{"id":{},"type":"function","function":{{"name":{},"arguments":{}}}}}"#,
+                    text(call.id),
+                    text(call.name),
+                    Value::from(call.input.map_or("", RawValue::get)),
+                )),
+                _ => content.push(block.get()),
+            }
+        }
+        let finish_reason = match self.stop_reason.as_str() {
+            Some("end_turn" | "stop_sequence") => "stop".into(),
+            Some("max_tokens") => "length".into(),
+            Some("tool_use") => "tool_calls".into(),
+            _ => self.stop_reason,
+        };
+        format!(
+            r#"{{"id":{},"model":{},"choices":[{{"index":0,"message":{{"role":"assistant","content":[{}],"tool_calls":[{}]}},"finish_reason":{finish_reason}}}],"usage":{}}}"#,
+            text(self.id),
+            text(self.model),
+            content.join(","),
+            calls.join(","),
+            text(self.usage),
+        )
+    }
 }

@@ -180,9 +180,14 @@ impl Client {
             .transpose()
     }
 
+    /// How long a whole call may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.transport.settings.timeout
+    }
+
     /// Waits while another thread sends the same request in order to record it.
     fn turn<'a>(&self, slot: &'a Slot) -> Result<Turn<'a>> {
-        let limit = self.transport.settings.timeout;
+        let limit = self.timeout();
         slot.turn(limit).ok_or_else(|| {
             let during = "another thread did not finish the same request";
             Error::timeout(during, limit, "the limit is timeout()")
@@ -194,7 +199,7 @@ impl Client {
         if self.lacks_key {
             return Err(Error::no_key());
         }
-        let limit = self.transport.settings.timeout;
+        let limit = self.timeout();
         let admit = |budget: &Budget| {
             let during = "the budget had no room for another call";
             let late = || Error::timeout(during, limit, "the limit is timeout()");

@@ -472,6 +472,17 @@ impl Error {
         error
     }
 
+    /// A request of a batch without an answer. `body` is what is said about it, `state` what became of it.
+    pub(crate) fn unanswered(state: &str, body: &str) -> Error {
+        let refusal = Refusal::read(body);
+        let mut error = Error::new(ErrorKind::Api, "the batch has no answer to this request");
+        error.0.said = refusal.message.unwrap_or_else(|| state.to_owned());
+        error.0.code = refusal.code;
+        error.0.request_id = refusal.request_id;
+        error.0.body = Some(body.to_owned());
+        error
+    }
+
     /// A 2xx response whose body is no chat completion. `why` says what it is instead.
     pub(crate) fn no_answer(status: u16, body: String, why: &str) -> Error {
         let start = if body.trim_start().starts_with('<') {

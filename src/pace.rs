@@ -17,7 +17,7 @@ struct State {
 }
 
 impl Pace {
-    /// Holds all calls back for so long from now.
+    /// Holds all calls back for so long from now. The caller bounds it.
     pub(crate) fn slow_down(&self, pause: Duration) {
         let mut state = self.lock();
         let until = Instant::now() + pause;

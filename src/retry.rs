@@ -77,10 +77,18 @@ impl RetryPolicy {
         self
     }
 
-    /// Without the limit to the number of retries, unless there are none at all.
-    pub(crate) fn unless_none(self) -> RetryPolicy {
-        let retries = if self.max_retries == 0 { 0 } else { u32::MAX };
-        self.max_retries(retries)
+    /// Whether anything is repeated at all.
+    pub(crate) fn retries(&self) -> bool {
+        self.max_retries > 0
+    }
+
+    /// How long many calls wait together after one of them has been told `times` times that it is too much: as long
+    /// as the server asks for, else as the policy says, and whatever its number of retries is.
+    pub(crate) fn cool_down(&self, times: u32, again: Again, dice: f64) -> Duration {
+        match again {
+            Again::After(asked) if asked > Duration::ZERO => asked,
+            _ => self.backoff(times, dice),
+        }
     }
 
     /// The pause before the next attempt after `failed` ones, or `None` to give up.
@@ -305,6 +313,17 @@ mod tests {
             Some(Duration::from_millis(500))
         );
         assert_eq!(policy.pause(1, Again::Never, LONG, 0.0), None);
+    }
+
+    #[test]
+    fn many_calls_wait_as_long_as_the_server_asks_for() {
+        let policy = RetryPolicy::none();
+        let hour = Again::After(secs(3600));
+        assert_eq!(policy.cool_down(1, hour, 0.5), secs(3600));
+        for unsaid in [Again::Later, Again::After(Duration::ZERO)] {
+            assert_eq!(policy.cool_down(3, unsaid, 0.0), secs(2));
+            assert_eq!(policy.cool_down(u32::MAX, unsaid, 0.0), secs(8));
+        }
     }
 
     #[test]

@@ -260,6 +260,12 @@ impl Transport {
     /// is not counted against the policy's retries, and only the deadline bounds it.
     pub(crate) fn run(&self, call: Call<'_>, pace: Option<&Pace>) -> Result<Response> {
         let url = || self.settings.endpoint.shown(call.path());
+        // Before the call's own time begins.
+        if pace.is_some_and(|pace| !pace.wait(Duration::ZERO)) {
+            return Err(Error::interrupted(
+                "the batch ended before this request was sent",
+            ));
+        }
         let deadline = Instant::now() + self.settings.timeout;
         let (mut attempts, mut failures, mut fresh) = (0_u32, 0_u32, false);
         loop {
@@ -287,14 +293,18 @@ impl Transport {
             let error = self.redact(error.with_attempts(attempts));
             let left = deadline.saturating_duration_since(Instant::now());
             let policy = self.settings.retry;
-            let slow_down = error.status() == Some(429) && again != Again::Never;
-            let pause = if slow_down && pace.is_some() {
-                policy
-                    .unless_none()
-                    .pause(attempts - failures, again, left, dice())
-            } else {
-                failures += 1;
-                policy.pause(failures, again, left, dice())
+            let too_fast = error.status() == Some(429) && again != Again::Never;
+            let pause = match pace {
+                Some(pace) if too_fast => {
+                    let pause = policy.cool_down(attempts - failures, again, dice());
+                    // Also where this call gives up: the others would only be told the same.
+                    pace.slow_down(pause.min(self.settings.timeout));
+                    (policy.retries() && pause < left).then_some(pause)
+                }
+                _ => {
+                    failures += 1;
+                    policy.pause(failures, again, left, dice())
+                }
             };
             let Some(pause) = pause else {
                 return Err(error);
@@ -302,14 +312,8 @@ impl Transport {
             log::warn!("attempt {attempts} failed, the next one follows in {pause:?}: {error}");
             match pace {
                 None => std::thread::sleep(pause),
-                Some(pace) => {
-                    if slow_down {
-                        pace.slow_down(pause);
-                    }
-                    if !pace.wait(pause) {
-                        return Err(error);
-                    }
-                }
+                Some(pace) if pace.wait(pause) => {}
+                Some(_) => return Err(error),
             }
             fresh = again == Again::AtOnce;
         }

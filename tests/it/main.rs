@@ -11,6 +11,7 @@
 
 mod support;
 
+mod batches;
 mod budgets;
 mod cassettes;
 mod documented;

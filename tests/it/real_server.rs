@@ -295,3 +295,66 @@ mod vocabulary {
         println!("{:?}", reply.json::<Typed>().unwrap());
     }
 }
+
+mod cassettes {
+    use std::path::Path;
+
+    use aimlapi::{Cassette, ChatRequest, Client, Completion, GEMMA_2_27B_IT};
+
+    use super::{key, server};
+    use crate::support::Scratch;
+
+    fn question() -> ChatRequest {
+        ChatRequest::new(GEMMA_2_27B_IT, "Name three colours of the sky.")
+            .temperature(0.0)
+            .max_tokens(24)
+    }
+
+    fn recording(directory: &Path) -> Client {
+        let client = Client::builder().base_url(server()).api_key(key());
+        client.cassette(Cassette::auto(directory)).build().unwrap()
+    }
+
+    /// A client of a server that is not there, without a key.
+    fn replaying(directory: &Path) -> Client {
+        let client = Client::builder().base_url("http://127.0.0.1:9");
+        client
+            .cassette(Cassette::replay(directory))
+            .build()
+            .unwrap()
+    }
+
+    fn streamed(client: &Client) -> (Vec<String>, Completion) {
+        let mut stream = client.stream(&question()).unwrap();
+        let chunks = stream.by_ref().map(|chunk| chunk.unwrap().raw().to_owned());
+        (chunks.collect(), stream.finish().unwrap())
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn a_recorded_answer_is_the_same_without_the_server() {
+        let scratch = Scratch::new();
+        let first = recording(scratch.path()).send(&question()).unwrap();
+        let again = replaying(scratch.path()).send(&question()).unwrap();
+        println!("recorded: {:?}, {:?}", again.text(), again.usage().unwrap());
+        assert!(!again.text().is_empty() && again.usage().is_some());
+        assert_eq!(again, first);
+        let (chunks, whole) = streamed(&replaying(scratch.path()));
+        assert_eq!((chunks.len(), whole), (1, first));
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn a_recorded_stream_is_the_same_without_the_server() {
+        let scratch = Scratch::new();
+        let first = streamed(&recording(scratch.path()));
+        let again = streamed(&replaying(scratch.path()));
+        println!("recorded: {} chunks, {:?}", again.0.len(), again.1.text());
+        assert!(again.0.len() > 8 && again.1.usage().is_some());
+        assert_eq!(again, first);
+        assert_eq!(
+            replaying(scratch.path()).send(&question()).unwrap(),
+            first.1
+        );
+    }
+}
