@@ -157,7 +157,8 @@ impl fmt::Display for Error {
             ..
         } = &*self.0;
         f.write_str(&one_line(what, 600))?;
-        if !said.is_empty() {
+        // Many a server says no more than the name of its status.
+        if !said.is_empty() && !what.ends_with(said.as_str()) {
             write!(f, ": {}", one_line(said, 300))?;
         }
         if let Some(hint) = hint {
@@ -447,7 +448,11 @@ impl Error {
             matches!(status, 408 | 409 | 429 | 500..) && !refusal.is_final(asked.is_some());
         error.0.request_id = inference_id.map(str::to_owned).or(refusal.request_id);
         error.0.request_id = error.0.request_id.or_else(|| request_id.map(str::to_owned));
-        error.0.said = refusal.message.unwrap_or_default();
+        // {"error": "Bad Request", "message": ..} was read as "Bad Request: ..".
+        let said = refusal.message.unwrap_or_default();
+        let unnamed = said.strip_prefix(name);
+        let unnamed = unnamed.and_then(|said| said.strip_prefix(": "));
+        error.0.said = String::from(unnamed.unwrap_or(&said));
         error.0.code = refusal.code;
         error.0.hint = hint;
         error.0.status = Some(status);
