@@ -16,7 +16,8 @@ use crate::{Error, Result, RetryPolicy};
 
 type RawResponse = ureq::http::Response<Body>;
 
-/// A connection that is lost so soon after the request went out was an idle one that the server had closed.
+/// A connection that is lost so soon after the request went out was an idle one that the server had closed. (A response
+/// whose very head breaks off looks the same: ureq does not tell the two apart.)
 const STALE: Duration = Duration::from_secs(2);
 
 /// An error's body is read up to here.
@@ -829,4 +830,118 @@ fn is_reserved(name: &str) -> bool {
 #[allow(clippy::as_conversions, clippy::cast_precision_loss)]
 fn dice() -> f64 {
     (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn transport() -> Transport {
+        Transport::new(Settings {
+            endpoint: Endpoint::parse("http://127.0.0.1:1").unwrap(),
+            key: None,
+            key_source: KeySource::None,
+            headers: Vec::new(),
+            user_agent: String::new(),
+            connect_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(600),
+            idle_timeout: Duration::from_secs(300),
+            retry: RetryPolicy::default(),
+            max_response_bytes: 1,
+            max_connections: 1,
+            proxy: None,
+            root_certificates: None,
+            offline: false,
+        })
+        .unwrap()
+    }
+
+    /// What the failure of an attempt is after so many milliseconds, and whether it is repeated.
+    #[track_caller]
+    fn fails(error: ureq::Error, after: u64, kind: ErrorKind, again: Again) -> Error {
+        let after = Duration::from_millis(after);
+        let (error, is) = transport().failed(Call::Models, error, after);
+        assert_eq!((error.kind(), is), (kind, again), "{error}");
+        error
+    }
+
+    #[test]
+    fn only_a_connection_that_is_lost_early_was_stale() {
+        for lost in [
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::BrokenPipe,
+        ] {
+            let fails = |after, again| {
+                let error = io::Error::from(lost).into();
+                fails(error, after, ErrorKind::Connection, again)
+            };
+            let (early, late) = (fails(1999, Again::AtOnce), fails(2000, Again::Never));
+            assert!(!early.is_retryable() && !late.is_retryable());
+            let why = "(the request may have been answered and billed, so it was not sent again)";
+            assert!(late.to_string().ends_with(why), "{late}");
+            assert!(!early.to_string().contains("billed"), "{early}");
+        }
+    }
+
+    #[test]
+    fn what_was_never_sent_is_repeated() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused).into();
+        let unrouted = io::Error::from(io::ErrorKind::NetworkUnreachable).into();
+        let unknown = io::Error::other("failed to lookup address information").into();
+        for error in [refused, unrouted, unknown, ureq::Error::HostNotFound] {
+            assert!(fails(error, 0, ErrorKind::Connection, Again::Later).is_retryable());
+        }
+        for phase in [ureq::Timeout::Resolve, ureq::Timeout::Connect] {
+            let error = ureq::Error::Timeout(phase);
+            assert!(fails(error, 10_000, ErrorKind::Timeout, Again::Later).is_retryable());
+        }
+    }
+
+    #[test]
+    fn what_the_server_may_have_begun_to_answer_is_not_repeated() {
+        use ureq::Timeout::{Global, PerRead, PerWrite, RecvBody, RecvResponse, SendBody};
+
+        for phase in [Global, SendBody, PerWrite, RecvResponse, PerRead, RecvBody] {
+            let error = ureq::Error::Timeout(phase);
+            assert!(!fails(error, 9, ErrorKind::Timeout, Again::Never).is_retryable());
+        }
+        let head = ureq::Error::LargeResponseHeader(2, 1);
+        fails(head, 9, ErrorKind::Decode, Again::Never);
+    }
+
+    #[test]
+    fn what_no_repetition_mends_is_not_repeated() {
+        for kind in [io::ErrorKind::InvalidData, io::ErrorKind::PermissionDenied] {
+            let error = io::Error::from(kind).into();
+            assert!(!fails(error, 9, ErrorKind::Connection, Again::Never).is_retryable());
+        }
+    }
+
+    #[test]
+    fn the_limit_that_was_reached_is_named() {
+        let connect = |after| {
+            let error = ureq::Error::Timeout(ureq::Timeout::Connect);
+            fails(error, after, ErrorKind::Timeout, Again::Later).to_string()
+        };
+        let own = "within 10s (the limit is connect_timeout())";
+        assert_eq!(
+            connect(10_000),
+            format!("no connection to 127.0.0.1:1 {own}")
+        );
+        let all = "within 600s (the limit is timeout(), over all attempts)";
+        assert_eq!(
+            connect(9_999),
+            format!("no connection to 127.0.0.1:1 {all}")
+        );
+        let write = ureq::Error::Timeout(ureq::Timeout::PerWrite);
+        let error = fails(write, 60_000, ErrorKind::Timeout, Again::Never);
+        let fixed = "within 60s (this limit is fixed)";
+        assert_eq!(
+            error.to_string(),
+            format!("127.0.0.1:1 took no byte of the request {fixed}")
+        );
+    }
 }
