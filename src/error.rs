@@ -675,7 +675,7 @@ fn hint_for(status: u16, said: &str, url: &str, key: KeySource) -> Option<Cow<'s
         403 if has(&["credit"]) || has(&["balance"]) || has(&["limit"]) => {
             "the account is out of credit or over its limit".into()
         }
-        404 => format!("asked: {url}; check the model's name, and that the base URL ends where /chat/completions begins, usually in /v1").into(),
+        404 => format!("asked: {url}; check the model's name against Client::models(), and that the base URL ends where /chat/completions begins, usually in /v1").into(),
         405 => format!("asked: {url}; check the base URL").into(),
         413 => "the request is too large for the server".into(),
         _ => return None,
