@@ -12,7 +12,7 @@ pub(crate) struct Endpoint {
     base: String,
     /// With its question mark, else empty.
     query: String,
-    /// Host and port as written, for messages.
+    /// Host and port, also where the port goes without saying, for messages.
     authority: String,
     host: String,
     https: bool,
@@ -68,6 +68,7 @@ impl Endpoint {
             ));
         }
         check_authority(authority)?;
+        let host = host_of(authority);
         let (path, query) = after.split_at(after.find('?').unwrap_or(after.len()));
         let scheme = if https { "https" } else { "http" };
         Ok(Endpoint {
@@ -77,8 +78,12 @@ impl Endpoint {
             } else {
                 query.to_owned()
             },
-            authority: authority.to_owned(),
-            host: host_of(authority).to_owned(),
+            authority: match (host.len() < authority.len(), https) {
+                (true, _) => authority.to_owned(),
+                (false, true) => format!("{host}:443"),
+                (false, false) => format!("{host}:80"),
+            },
+            host: host.to_owned(),
             https,
         })
     }
@@ -349,6 +354,14 @@ mod tests {
         ] {
             assert!(!is(base), "{base}");
         }
+    }
+
+    #[test]
+    fn messages_name_the_port_also_where_it_goes_without_saying() {
+        let names = |base: &str| Endpoint::parse(base).unwrap().authority;
+        assert_eq!(names("https://a.com/v1"), "a.com:443");
+        assert_eq!(names("http://[::1]"), "[::1]:80");
+        assert_eq!(names("http://a.com:8080"), "a.com:8080");
     }
 
     #[test]
