@@ -322,6 +322,9 @@ impl Error {
         );
         error.0.said = cause.to_string();
         error.0.retryable = true;
+        if error.0.said.contains("lookup") {
+            error = error.with_hint("is the host's name right, and is this machine online?");
+        }
         error.caused_by(cause)
     }
 
