@@ -446,10 +446,8 @@ impl Transport {
                 let error = Error::timeout(&during, WRITE_TIMEOUT, "this limit is fixed");
                 (error, Again::Never)
             }
-            ureq::Error::Timeout(PerRead) if call.is_stream() => {
-                (self.timed_out(true), Again::Never)
-            }
-            ureq::Error::Timeout(_) => (self.timed_out(false), Again::Never),
+            ureq::Error::Timeout(PerRead) if call.is_stream() => (self.silent(), Again::Never),
+            ureq::Error::Timeout(_) => (self.late("no answer"), Again::Never),
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
                 (self.unreachable(error), Again::Later)
             }
@@ -509,19 +507,19 @@ impl Transport {
         used.then(|| format!("{}:{}", proxy.host(), proxy.port()))
     }
 
-    fn timed_out(&self, idle: bool) -> Error {
+    /// A stream that has been silent for too long.
+    fn silent(&self) -> Error {
         let authority = self.settings.endpoint.authority();
-        if idle {
-            let limit = self.settings.idle_timeout;
-            Error::timeout(
-                &format!("{authority} sent nothing"),
-                limit,
-                "the limit is idle_timeout()",
-            )
-        } else {
-            let limit = self.settings.timeout;
-            Error::timeout(&format!("no answer from {authority}"), limit, OVERALL)
-        }
+        let limit = self.settings.idle_timeout;
+        let during = format!("{authority} sent nothing");
+        Error::timeout(&during, limit, "the limit is idle_timeout()")
+    }
+
+    /// A call that takes too long. `missing` is what has not come.
+    fn late(&self, missing: &str) -> Error {
+        let authority = self.settings.endpoint.authority();
+        let limit = self.settings.timeout;
+        Error::timeout(&format!("{missing} from {authority}"), limit, OVERALL)
     }
 
     /// What a failed read of a response's body means.
@@ -530,10 +528,11 @@ impl Transport {
             .get_ref()
             .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Expired>)
         {
-            return self.timed_out(false);
+            return self.late("no whole answer");
         }
         match ureq::Error::from(cause) {
-            ureq::Error::Timeout(_) => self.timed_out(stream),
+            ureq::Error::Timeout(_) if stream => self.silent(),
+            ureq::Error::Timeout(_) => self.late("no whole answer"),
             cause => Error::interrupted("the connection was lost in the middle of the answer")
                 .with_cause(cause),
         }
