@@ -20,6 +20,81 @@ fn client(key: impl Into<String>) -> Client {
         .unwrap()
 }
 
+mod calls {
+    use std::thread;
+    use std::time::Duration;
+
+    use aimlapi::{ChatRequest, ErrorKind, FinishReason, GEMMA_2_27B_IT, Role};
+
+    use super::{client, key};
+
+    /// A question whose answer takes a second or two.
+    fn question() -> ChatRequest {
+        ChatRequest::new(GEMMA_2_27B_IT, "What is the capital of France?")
+            .temperature(0.0)
+            .max_tokens(16)
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn a_model_answers() {
+        let reply = client(key()).send(&question()).unwrap();
+        println!("The answer of a real model: {:?}", reply.text());
+        assert!(!reply.text().is_empty() && reply.raw().is_some());
+        assert_eq!(reply.message().role(), &Role::Assistant);
+        assert!(matches!(
+            reply.finish_reason(),
+            Some(FinishReason::Stop | FinishReason::Length)
+        ));
+        let usage = reply.usage().unwrap();
+        assert!(
+            usage.prompt_tokens > 0 && (1..=16).contains(&usage.completion_tokens),
+            "{usage:?}"
+        );
+        assert_eq!(
+            usage.total_tokens,
+            usage.prompt_tokens + usage.completion_tokens
+        );
+        assert!(reply.created() > 1_700_000_000);
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn a_wrong_key_is_401() {
+        let error = client("sk-wrong").send(&question()).unwrap_err();
+        println!("With a wrong key: {error}");
+        assert_eq!(
+            (error.kind(), error.status(), error.attempts()),
+            (ErrorKind::Api, Some(401), 1)
+        );
+        assert!(!error.message().is_empty() && error.code().is_some());
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn a_bad_parameter_is_400() {
+        let error = client(key())
+            .send(&question().param("temperature", "hot"))
+            .unwrap_err();
+        println!("With a bad parameter: {error}");
+        assert_eq!(
+            (error.kind(), error.status(), error.attempts()),
+            (ErrorKind::Api, Some(400), 1)
+        );
+        assert!(!error.is_retryable());
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn a_client_outlives_the_server_s_patience_with_idle_connections() {
+        let client = client(key());
+        let first = client.send(&question()).unwrap();
+        // The server closes a connection that was idle for 5 s.
+        thread::sleep(Duration::from_secs(7));
+        assert_eq!(client.send(&question()).unwrap().text(), first.text());
+    }
+}
+
 mod streams {
     use std::io;
     use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,6 @@
 //! A server that misbehaves as told, which mockito cannot: it cuts, resets, stalls, drips.
 
+use std::any;
 use std::collections::HashMap;
 use std::env;
 use std::ffi::OsStr;
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use aimlapi::{ChatRequest, Client, ClientBuilder, RetryPolicy};
+use aimlapi::{ChatRequest, Client, ClientBuilder, Completion, Error, RetryPolicy};
 use serde_json::Value;
 
 pub const KEY: &str = "sk-test-0123456789abcdef";
@@ -146,8 +147,46 @@ pub fn quick() -> RetryPolicy {
     RetryPolicy::default().initial_delay(Duration::from_millis(1))
 }
 
+/// The base URL of a port where nobody listens.
+pub fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    format!("http://{address}/v1")
+}
+
 pub fn hello() -> ChatRequest {
     ChatRequest::new(MODEL, "hello")
+}
+
+/// Says hello by a client of these settings.
+pub fn say_hello(builder: ClientBuilder) -> aimlapi::Result<Completion> {
+    builder.build().unwrap().send(&hello())
+}
+
+#[track_caller]
+pub fn begins(error: &Error, want: &str) {
+    assert!(error.to_string().starts_with(want), "{error}\n{want}");
+}
+
+#[track_caller]
+pub fn ends(error: &Error, want: &str) {
+    assert!(error.to_string().ends_with(want), "{error}\n{want}");
+}
+
+/// What a client that does not retry makes of one response.
+pub fn exchange(
+    status: usize,
+    headers: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> aimlapi::Result<Completion> {
+    let mut server = mockito::Server::new();
+    let mut mock = server.mock("POST", "/v1/chat/completions");
+    for &(name, value) in headers {
+        mock = mock.with_header(name, value);
+    }
+    mock.with_status(status).with_body(body).create();
+    let builder = Client::builder().api_key(KEY).base_url(server.url());
+    say_hello(builder.retry(RetryPolicy::none()))
 }
 
 /// A directory of a test's own that is not there yet, and is gone after the test.
@@ -173,6 +212,40 @@ impl Drop for Scratch {
     }
 }
 
+/// This binary, to be run once more, without the proxies and the settings of the environment.
+fn again() -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    for (variable, _) in env::vars_os() {
+        let name = variable.to_string_lossy().to_ascii_uppercase();
+        if name.starts_with("AIMLAPI_") || name.ends_with("_PROXY") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+/// Runs the body in a process of its own that has these variables: to set one of this process would be unsafe. What
+/// comes before it in a test runs there too, what comes after it does not.
+#[track_caller]
+pub fn with_env<V: AsRef<OsStr>, F: FnOnce()>(variables: &[(&str, V)], body: F) {
+    const INSIDE: &str = "INSIDE_WITH_ENV";
+    const DONE: i32 = 77;
+    if env::var_os(INSIDE).is_some() {
+        body();
+        process::exit(DONE);
+    }
+    // A closure is named after the function around it.
+    let test = any::type_name::<F>().trim_start_matches("it::");
+    let test = test.trim_end_matches("::{{closure}}");
+    let mut child = again();
+    child.args(["--exact", test, "--nocapture"]).env(INSIDE, "");
+    child.envs(variables.iter().map(|(name, value)| (name, value)));
+    let output = child.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(output.status.code(), Some(DONE), "{said}");
+}
+
 /// An ignored test of this binary in a process of its own, which can be given an environment, or be killed.
 pub struct Child {
     command: Command,
@@ -181,12 +254,7 @@ pub struct Child {
 
 impl Child {
     pub fn new(test: &'static str) -> Child {
-        let mut command = Command::new(env::current_exe().unwrap());
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("AIMLAPI_") {
-                command.env_remove(name);
-            }
-        }
+        let command = again();
         Child { command, test }
     }
 
@@ -292,6 +360,11 @@ impl Connection {
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.reader.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// Says nothing more until the client hangs up.
+    pub fn fall_silent(&mut self) -> io::Result<()> {
+        io::copy(&mut self.reader, &mut io::sink()).map(drop)
     }
 
     /// Ends the connection in order.

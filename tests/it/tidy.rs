@@ -1,1 +1,108 @@
+//! The rules of the house.
 
+use std::fs;
+use std::path::Path;
+
+/// The lines of every source file that are compiled into the crate, with the file's name: no tests, no comments.
+fn lines() -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        lines.extend(code.map(|line| (name.clone(), line.to_owned())));
+    }
+    assert!(lines.len() > 1000);
+    lines
+}
+
+/// Only these files may hold one of the words.
+#[track_caller]
+fn only_in(files: &[&str], words: &[&str]) {
+    for word in words {
+        let lines: Vec<_> = lines()
+            .into_iter()
+            .filter(|(_, line)| line.contains(word))
+            .collect();
+        let strays: Vec<_> = lines
+            .iter()
+            .filter(|(name, _)| !files.contains(&name.as_str()))
+            .collect();
+        assert!(strays.is_empty(), "{word} in {strays:#?}");
+        assert_eq!(
+            lines.is_empty(),
+            files.is_empty(),
+            "{word} is not in {files:?} either"
+        );
+    }
+}
+
+#[test]
+fn only_the_transport_knows_ureq() {
+    only_in(&["transport.rs"], &["ureq"]);
+}
+
+#[test]
+fn the_transport_has_nothing_public_and_so_nothing_of_ureq_s_is() {
+    let public = |(name, line): &(String, String)| {
+        name == "transport.rs" && line.trim_start().starts_with("pub ")
+    };
+    assert_eq!(lines().into_iter().find(public), None);
+    let lib = lines().into_iter().filter(|(name, _)| name == "lib.rs");
+    assert!(
+        lib.into_iter()
+            .all(|(_, line)| !line.contains("pub use crate::transport"))
+    );
+}
+
+#[test]
+fn only_the_client_reads_the_environment() {
+    only_in(&["client.rs"], &["env::var"]);
+    only_in(&[], &["env::set_var", "env::remove_var"]);
+}
+
+#[test]
+fn only_the_transport_sleeps() {
+    only_in(&["transport.rs"], &["thread::sleep"]);
+}
+
+#[test]
+fn nothing_panics_on_purpose() {
+    only_in(
+        &[],
+        &[
+            ".unwrap()",
+            ".unwrap_err()",
+            ".expect(",
+            "panic!",
+            "todo!",
+            "unimplemented!",
+            "unreachable!",
+            "assert!",
+            "assert_eq!",
+        ],
+    );
+}
+
+#[test]
+fn nothing_is_printed() {
+    only_in(&[], &["println!", "print!", "eprintln!", "dbg!"]);
+}
+
+#[test]
+fn nothing_is_unsafe() {
+    only_in(&["lib.rs"], &["#![forbid(unsafe_code)]"]);
+}
+
+#[test]
+fn the_menu_is_in_order() {
+    let uses: Vec<_> = lines()
+        .into_iter()
+        .filter(|(name, line)| name == "lib.rs" && line.starts_with("pub use"))
+        .collect();
+    assert!(uses.len() > 10 && uses.is_sorted(), "{uses:#?}");
+}
