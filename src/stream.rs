@@ -371,19 +371,17 @@ fn read(
     status: u16,
     event: &Event<'_>,
 ) -> Result<Step> {
+    // The lossy reading would do, more slowly.
     let text = match std::str::from_utf8(event.data) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(event.data),
     };
-    if let Some((choice, at)) = template.find(event.data).filter(|_| event.name.is_empty()) {
-        if let Some(speaks) = text
-            .get(at.clone())
-            .and_then(|text| answer.add_text(choice, text))
-        {
-            let text_at = speaks.then_some(at);
+    if let Some((choice, at)) = template.find(&text).filter(|_| event.name.is_empty()) {
+        let said = text.get(at.clone()).unwrap_or_default();
+        if let Some(speaks) = answer.add_text(choice, said) {
             return Ok(Step::Chunk(Chunk {
                 raw: text.into_owned(),
-                text: text_at,
+                text: speaks.then_some(at),
                 said: Said::default(),
             }));
         }

@@ -41,7 +41,7 @@ fn iterate(mut stream: ChatStream) -> Result<Completion> {
 }
 
 /// Answers every request with these bytes and ends the connection.
-fn closing(bytes: String) -> Server {
+fn closing(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Server {
     Server::start(move |_, connection| {
         connection.request()?;
         connection.send(&bytes)
@@ -971,6 +971,18 @@ fn a_surrogate_pair_may_be_cut_by_an_event_and_a_character_by_a_packet() {
             .try_for_each(|byte| connection.send(byte))
     });
     completes(&server, "é😀", None);
+}
+
+#[test]
+fn invalid_utf8_is_replaced_and_costs_no_character_beside_it() {
+    let mut body = STREAM_HEAD.as_bytes().to_vec();
+    for text in [&b"a"[..], b"\xf0\x9fbc\xff", b"d"] {
+        body.extend_from_slice(b"data: {\"choices\":[{\"delta\":{\"content\":\"");
+        body.extend_from_slice(text);
+        body.extend_from_slice(b"\"}}]}\n\n");
+    }
+    body.extend_from_slice(DONE.as_bytes());
+    completes(&closing(body), "a\u{fffd}bc\u{fffd}d", None);
 }
 
 #[test]
