@@ -133,7 +133,7 @@ mod tests {
             .iter()
             .map(|event| answer.add(&Json::read(event).unwrap()).unwrap().text);
         let texts = texts.collect();
-        (texts, answer.finish().unwrap())
+        (texts, answer.finish())
     }
 
     fn delta(delta: &str) -> String {

@@ -755,6 +755,23 @@ fn a_stream_that_falls_silent_times_out() {
 }
 
 #[test]
+fn a_whole_answer_in_place_of_a_stream_may_not_fall_silent_either() {
+    let server =
+        stalling(STREAM_HEAD.replace("text/event-stream", "application/json") + "{\"id\":");
+    let client = server.builder().idle_timeout(MOMENT).build().unwrap();
+    let error = client.stream(&hello()).unwrap().finish().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let message = format!(
+        "{} sent nothing within 100ms (the limit is idle_timeout())",
+        server.authority()
+    );
+    assert_eq!(
+        (error.to_string(), error.body()),
+        (message, Some("{\"id\":"))
+    );
+}
+
+#[test]
 fn any_byte_counts_as_life() {
     let body = event("hello") + DONE;
     let server = Server::start(move |_, connection| {
