@@ -57,7 +57,7 @@ impl CallPieces {
             false
         } else if piece.id.is_empty() || call.id.is_empty() {
             // Calls that nothing tells apart come whole.
-            let both_whole = || is_json(&call.arguments) && is_json(&piece.arguments);
+            let both_whole = || is_json(&piece.arguments) && is_json(&call.arguments);
             index.is_none() && !call.name.is_empty() && (call.name != piece.name || both_whole())
         } else {
             // A server that counts every call as 0 still gives each an id and a name of its own.

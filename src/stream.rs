@@ -147,8 +147,8 @@ impl ChatStream {
     /// Writes the text as it arrives, flushing each piece, and returns the answer, whole.
     ///
     /// A reader that goes away (a broken pipe, as in `| head`) ends the stream and is no error: what has come is
-    /// returned, with no finish reason. If writing fails otherwise, as on a full disk, the answer is still read to its
-    /// end, and the error's [`partial()`](Error::partial) holds it whole.
+    /// returned, with no finish reason unless that had come too. If writing fails otherwise, as on a full disk, the
+    /// answer is still read to its end, and the error's [`partial()`](Error::partial) holds it whole.
     ///
     /// # Errors
     ///
@@ -187,28 +187,12 @@ impl ChatStream {
         self.whole.as_ref().or_else(|| self.answer.partial())
     }
 
-    fn into_completion(self) -> Result<Completion> {
-        let ChatStream {
-            answer,
-            whole,
-            failed,
-            head,
-            transport,
-            ..
-        } = self;
-        let partial = whole.or_else(|| answer.finish());
-        match partial {
-            Some(completion) if !failed => Ok(completion),
-            partial => {
-                let error = Error::interrupted("the stream had failed before its end")
-                    .with_status(head.status);
-                let error = error
-                    .with_request_id(&head)
-                    .with_attempts(head.attempts)
-                    .with_partial(partial);
-                Err(transport.redact(error))
-            }
+    fn into_completion(mut self) -> Result<Completion> {
+        if self.failed || self.partial().is_none() {
+            let error = Error::interrupted("the stream had failed before its end");
+            return Err(self.fail(error));
         }
+        Ok(self.whole.unwrap_or_else(|| self.answer.finish()))
     }
 
     /// The next event, or the honest end.
@@ -217,8 +201,8 @@ impl ChatStream {
             if !std::mem::replace(&mut self.begun, true) {
                 match looks_like_events(events, self.head.is_event_stream) {
                     Ok(true) => {}
-                    Ok(false) => return self.take_whole().map(Some),
-                    Err(cause) => return Err(self.transport.read_failed(cause, true)),
+                    Ok(false) => break,
+                    Err(cause) => return Err(self.transport.read_failed(cause)),
                 }
             }
             let step = match events.next() {
@@ -246,7 +230,9 @@ impl ChatStream {
                 Step::End => self.complete(),
             }
         }
-        Ok(None)
+        // What is left is no stream.
+        let body = self.events.take().map(Events::into_reader);
+        body.map(|body| self.take_whole(body)).transpose()
     }
 
     /// The server has said that the answer is whole.
@@ -271,7 +257,7 @@ impl ChatStream {
     fn end(&self, cause: Option<io::Error>) -> Result<Step> {
         match cause {
             _ if self.answer.is_finished() => Ok(Step::End),
-            Some(cause) => Err(self.transport.read_failed(cause, true)),
+            Some(cause) => Err(self.transport.read_failed(cause)),
             None if self.answer.partial().is_none() => {
                 Err(Error::interrupted("the stream ended without an answer"))
             }
@@ -280,11 +266,8 @@ impl ChatStream {
     }
 
     /// A whole answer, or an error, that came in place of a stream: it is the only chunk.
-    fn take_whole(&mut self) -> Result<Chunk> {
-        let Some(events) = self.events.take() else {
-            return Err(Error::interrupted("the stream is over"));
-        };
-        let text = self.transport.whole(events.into_reader(), 0)?;
+    fn take_whole(&mut self, body: BufReader<BodyStream>) -> Result<Chunk> {
+        let text = self.transport.whole(body, 0)?;
         let mut completion = Completion::decode(self.head.status, text)?;
         completion.take_head(&self.head);
         let said = Said {
@@ -371,19 +354,17 @@ fn read(
     status: u16,
     event: &Event<'_>,
 ) -> Result<Step> {
+    // The lossy reading would do, more slowly.
     let text = match std::str::from_utf8(event.data) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(event.data),
     };
-    if let Some((choice, at)) = template.find(event.data).filter(|_| event.name.is_empty()) {
-        if let Some(speaks) = text
-            .get(at.clone())
-            .and_then(|text| answer.add_text(choice, text))
-        {
-            let text_at = speaks.then_some(at);
+    if let Some((choice, at)) = template.find(&text).filter(|_| event.name.is_empty()) {
+        let said = text.get(at.clone()).unwrap_or_default();
+        if let Some(speaks) = answer.add_text(choice, said) {
             return Ok(Step::Chunk(Chunk {
                 raw: text.into_owned(),
-                text: text_at,
+                text: speaks.then_some(at),
                 said: Said::default(),
             }));
         }

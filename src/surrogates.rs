@@ -1,16 +1,19 @@
 //! Characters cut in two. A server that splits text by UTF-16 unit, as some Node servers do, ends one event with the
 //! first half of a surrogate pair, `\ud83d`, and begins the next with the second, `\ude00`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
+use crate::accumulate::MOST;
 use crate::json::{Json, Node, Shape};
 
 /// Deeper than any answer; what is deeper still is left as it is.
 const MAX_DEPTH: usize = 128;
 
-/// The first halves that wait for the second, each with the place it is in, such as `/choices/0/delta/content`.
+/// The first halves that wait for the second, by the place they are in, such as `/choices/0/delta/content`.
 #[derive(Debug, Default)]
-pub(crate) struct Halves(Vec<(String, u16)>);
+pub(crate) struct Halves(BTreeMap<String, u16>);
 
 impl Halves {
     pub(crate) fn is_empty(&self) -> bool {
@@ -29,13 +32,15 @@ impl Halves {
 
     /// The halves below this place, whose others will not come: for each an event that adds U+FFFD there.
     pub(crate) fn give_up(&mut self, below: &str) -> Vec<String> {
-        let (lost, waiting): (Vec<_>, _) = std::mem::take(&mut self.0)
-            .into_iter()
-            .partition(|(path, _)| path.starts_with(below));
-        self.0 = waiting;
-        lost.iter()
-            .map(|(path, _)| event(path).to_string())
-            .collect()
+        let mut lost = Vec::new();
+        self.0.retain(|path, _| {
+            let stays = !path.starts_with(below);
+            if !stays {
+                lost.push(event(path).to_string());
+            }
+            stays
+        });
+        lost
     }
 
     /// Writes a value anew. Only what a delta holds is `pieced` together.
@@ -50,12 +55,12 @@ impl Halves {
         let length = path.len();
         match node.shape() {
             Shape::Text => {
-                let waiting = self.0.iter().position(|(place, _)| place == path);
-                let mut half = waiting.map(|at| self.0.swap_remove(at).1);
-                let mut text = String::new();
+                let (mut half, mut text) = (self.0.remove(path), String::new());
                 node.append_to(&mut half, &mut text);
+                // More of them, or longer places, are an attack and no answer.
+                let waits = pieced && self.0.len() < MOST && path.len() < MOST;
                 match half {
-                    Some(half) if pieced => self.0.push((path.clone(), half)),
+                    Some(half) if waits => drop(self.0.insert(path.clone(), half)),
                     half => text.extend(half.map(|_| char::REPLACEMENT_CHARACTER)),
                 }
                 out.push_str(&Value::String(text).to_string());
@@ -115,6 +120,8 @@ fn event(path: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::accumulate::Accumulator;
     use crate::{Completion, ToolCall};
@@ -126,7 +133,7 @@ mod tests {
             .iter()
             .map(|event| answer.add(&Json::read(event).unwrap()).unwrap().text);
         let texts = texts.collect();
-        (texts, answer.finish().unwrap())
+        (texts, answer.finish())
     }
 
     fn delta(delta: &str) -> String {
@@ -255,6 +262,18 @@ mod tests {
             let cut = format!(r#"{held}d83d\ud83d"\ude00{held}""#);
             joins(&cut, &[&format!("{text}d83d"), &format!("😀{text}"), ""]);
         }
+    }
+
+    #[test]
+    fn halves_without_end_are_no_danger() {
+        let started = Instant::now();
+        let halves = vec![r#""\ud83d""#; 20_000].join(",");
+        let (_, answer) = read(&[delta(&format!(r#"{{"content":[{halves}]}}"#))]);
+        assert_eq!(answer.text(), "\u{fffd}".repeat(20_000));
+        let name = "x".repeat(10_000);
+        read(&[delta(&format!(r#"{{"{name}":[{halves}]}}"#))]);
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
     }
 
     #[test]

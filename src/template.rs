@@ -11,9 +11,9 @@ use crate::message::is_sent_back;
 #[derive(Debug, Default)]
 pub(crate) struct Template {
     /// Ends with the quote that opens the text. Empty: there is no template.
-    before: Vec<u8>,
+    before: String,
     /// Begins with the quote that closes the text.
-    after: Vec<u8>,
+    after: String,
     choice: u32,
 }
 
@@ -26,20 +26,20 @@ impl Template {
             return;
         };
         if let (Some(before), Some(after)) = (event.get(..at.start), event.get(at.end..)) {
-            self.before.extend_from_slice(before.as_bytes());
-            self.after.extend_from_slice(after.as_bytes());
+            self.before.push_str(before);
+            self.after.push_str(after);
             self.choice = choice;
         }
     }
 
     /// Where the text is in an event that is like the last one, and the choice it is of. What stands in the place of the
     /// text holds neither a quote nor a backslash, so it is one string, and means what it says.
-    pub(crate) fn find(&self, event: &[u8]) -> Option<(u32, Range<usize>)> {
+    pub(crate) fn find(&self, event: &str) -> Option<(u32, Range<usize>)> {
         if self.before.is_empty() {
             return None;
         }
-        let rest = event.strip_prefix(self.before.as_slice())?;
-        let text = rest.strip_suffix(self.after.as_slice())?;
+        let rest = event.strip_prefix(self.before.as_str())?;
+        let text = rest.strip_suffix(self.after.as_str())?.as_bytes();
         let is_plain = !text.contains(&b'"') && !text.contains(&b'\\');
         is_plain.then(|| {
             (
@@ -105,7 +105,7 @@ mod tests {
         let template = template(EVENT);
         for text in ["", "x", "two words", "ünïcödé 😀"] {
             let event = EVENT.replace("one", text);
-            let (choice, at) = template.find(event.as_bytes()).unwrap();
+            let (choice, at) = template.find(&event).unwrap();
             assert_eq!((choice, &event[at]), (1, text));
         }
     }
@@ -121,18 +121,11 @@ mod tests {
             ("\"finish_reason\":null", "\"finish_reason\":\"stop\""),
             ("\"usage\":null", "\"usage\":{}"),
         ] {
-            assert_eq!(
-                template.find(EVENT.replace(old, new).as_bytes()),
-                None,
-                "{new}"
-            );
+            assert_eq!(template.find(&EVENT.replace(old, new)), None, "{new}");
         }
         // Shorter than its own beginning and end.
-        assert_eq!(template.find(&EVENT.as_bytes()[..20]), None);
-        assert_eq!(
-            template.find(EVENT.replace("\"one\"", "\"").as_bytes()),
-            None
-        );
+        assert_eq!(template.find(&EVENT[..20]), None);
+        assert_eq!(template.find(&EVENT.replace("\"one\"", "\"")), None);
     }
 
     #[test]
@@ -152,7 +145,7 @@ mod tests {
             ("[{", "[{},{"),
         ] {
             let event = EVENT.replace(old, new);
-            assert_eq!(template(&event).find(event.as_bytes()), None, "{new}");
+            assert_eq!(template(&event).find(&event), None, "{new}");
         }
     }
 }

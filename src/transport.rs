@@ -523,7 +523,7 @@ impl Transport {
     }
 
     /// What a failed read of a response's body means.
-    pub(crate) fn read_failed(&self, cause: io::Error, stream: bool) -> Error {
+    pub(crate) fn read_failed(&self, cause: io::Error) -> Error {
         if cause
             .get_ref()
             .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Expired>)
@@ -531,7 +531,7 @@ impl Transport {
             return self.late("no whole answer");
         }
         match ureq::Error::from(cause) {
-            ureq::Error::Timeout(_) if stream => self.silent(),
+            ureq::Error::Timeout(ureq::Timeout::PerRead) => self.silent(),
             ureq::Error::Timeout(_) => self.late("no whole answer"),
             cause => Error::interrupted("the connection was lost in the middle of the answer")
                 .with_cause(cause),
@@ -590,7 +590,7 @@ impl Transport {
             text.remove(0);
         }
         match read {
-            Err(cause) => Err(self.read_failed(cause, false).with_body(text)),
+            Err(cause) => Err(self.read_failed(cause).with_body(text)),
             Ok(_) if too_large => Err(Error::too_large(limit, "the answer").with_body(text)),
             Ok(_) => Ok(text),
         }

@@ -41,7 +41,7 @@ fn iterate(mut stream: ChatStream) -> Result<Completion> {
 }
 
 /// Answers every request with these bytes and ends the connection.
-fn closing(bytes: String) -> Server {
+fn closing(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Server {
     Server::start(move |_, connection| {
         connection.request()?;
         connection.send(&bytes)
@@ -755,6 +755,23 @@ fn a_stream_that_falls_silent_times_out() {
 }
 
 #[test]
+fn a_whole_answer_in_place_of_a_stream_may_not_fall_silent_either() {
+    let server =
+        stalling(STREAM_HEAD.replace("text/event-stream", "application/json") + "{\"id\":");
+    let client = server.builder().idle_timeout(MOMENT).build().unwrap();
+    let error = client.stream(&hello()).unwrap().finish().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let message = format!(
+        "{} sent nothing within 100ms (the limit is idle_timeout())",
+        server.authority()
+    );
+    assert_eq!(
+        (error.to_string(), error.body()),
+        (message, Some("{\"id\":"))
+    );
+}
+
+#[test]
 fn any_byte_counts_as_life() {
     let body = event("hello") + DONE;
     let server = Server::start(move |_, connection| {
@@ -971,6 +988,18 @@ fn a_surrogate_pair_may_be_cut_by_an_event_and_a_character_by_a_packet() {
             .try_for_each(|byte| connection.send(byte))
     });
     completes(&server, "é😀", None);
+}
+
+#[test]
+fn invalid_utf8_is_replaced_and_costs_no_character_beside_it() {
+    let mut body = STREAM_HEAD.as_bytes().to_vec();
+    for text in [&b"a"[..], b"\xf0\x9fbc\xff", b"d"] {
+        body.extend_from_slice(b"data: {\"choices\":[{\"delta\":{\"content\":\"");
+        body.extend_from_slice(text);
+        body.extend_from_slice(b"\"}}]}\n\n");
+    }
+    body.extend_from_slice(DONE.as_bytes());
+    completes(&closing(body), "a\u{fffd}bc\u{fffd}d", None);
 }
 
 #[test]
