@@ -2,7 +2,6 @@
 
 mod stand_in;
 
-use std::env;
 use std::time::Duration;
 
 use aimlapi::{ChatRequest, Client, GEMMA_2_27B_IT, Message, RetryPolicy};
@@ -10,15 +9,8 @@ use aimlapi::{ChatRequest, Client, GEMMA_2_27B_IT, Message, RetryPolicy};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     stand_in::unless_configured();
 
-    // For every call. `Client::from_env()` reads the same variables, with all else as by default.
-    let mut builder = Client::builder();
-    if let Ok(key) = env::var("AIMLAPI_API_KEY") {
-        builder = builder.api_key(key);
-    }
-    if let Ok(url) = env::var("AIMLAPI_BASE_URL") {
-        builder = builder.base_url(url);
-    }
-    let client = builder
+    // For every call. The key and the address come from the environment, as they are not set here.
+    let client = Client::builder()
         .timeout(Duration::from_secs(60))
         .retry(RetryPolicy::default().max_retries(4))
         .build()?;

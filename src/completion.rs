@@ -195,18 +195,18 @@ impl Completion {
             Err(cause) => return Err(undecodable(status, body, cause)),
         };
         let root = json.root();
-        if root.get("choices").is_some_and(is_too_much) {
-            let why = "more choices or tool calls than any answer has";
-            return Err(Error::no_answer(status, body, why));
-        }
         let mut completion = Completion::empty();
-        let mut failed = false;
+        let mut flaws = Flaws::default();
         for (name, value) in root.members() {
             match &*name {
-                "choices" => failed |= completion.read_choices(value),
-                "error" => failed |= is_error(value),
+                "choices" => completion.read_choices(value, &mut flaws),
+                "error" => flaws.failed |= is_error(value),
                 name => completion.read_member(name, value),
             }
+        }
+        if flaws.too_much {
+            let why = "more choices or tool calls than any answer has";
+            return Err(Error::no_answer(status, body, why));
         }
         if completion.choices.is_empty() {
             let is_error = root.value().is_some_and(|value| refusal::is_error(&value));
@@ -216,7 +216,7 @@ impl Completion {
                 Error::no_answer(status, body, "JSON that holds no answer")
             });
         }
-        if failed {
+        if flaws.failed {
             return Err(Error::reported(status, &body).with_partial(Some(completion)));
         }
         completion.raw = Some(body);
@@ -247,12 +247,11 @@ impl Completion {
             "model" if self.model.is_empty() => self.model = value.text().unwrap_or_default(),
             "created" if self.created == 0 => self.created = value.count().unwrap_or_default(),
             "usage" => {
-                let usage = Usage::read(value);
+                let usage = Usage::read_priced(value, &mut self.cost);
                 // An empty usage does not undo a real one.
                 if self.usage.is_none() || usage != Some(Usage::default()) {
                     self.usage = usage.or(self.usage);
                 }
-                self.cost = cost(value).or(self.cost);
             }
             "meta" => {
                 let spent = value
@@ -273,39 +272,34 @@ impl Completion {
         }
     }
 
-    /// Says whether one of the choices failed.
-    fn read_choices(&mut self, list: Node<'_>) -> bool {
+    fn read_choices(&mut self, list: Node<'_>, flaws: &mut Flaws) {
         self.choices.clear();
-        let mut failed = false;
         for (place, node) in (0..).zip(list.items().filter(|node| node.is_object())) {
-            let choice = Choice::read(node, place, &mut failed);
+            if self.choices.len() == MOST {
+                flaws.too_much = true;
+                return;
+            }
+            let choice = Choice::read(node, place, flaws);
             let at = self
                 .choices
                 .partition_point(|other| other.index <= choice.index);
             self.choices.insert(at, choice);
         }
-        failed
     }
 }
 
-/// Whether there are more choices, or tool calls in one, than any answer has. `{}` would take a hundred times its size.
-fn is_too_much(choices: Node<'_>) -> bool {
-    let is_long = |list: Node<'_>| list.items().nth(MOST).is_some();
-    let mut calls = choices
-        .items()
-        .filter_map(|choice| choice.get("message")?.get("tool_calls"));
-    is_long(choices) || calls.any(is_long)
+/// What is wrong with an answer that can be read.
+#[derive(Default)]
+struct Flaws {
+    /// The server says, beside whatever else it says, that it failed.
+    failed: bool,
+    /// There are more choices or tool calls than any answer has: a list of `{}` would take a hundred times its size.
+    too_much: bool,
 }
 
 /// Whether a member named `error`, of an answer or of a choice, says that it failed.
 pub(crate) fn is_error(error: Node<'_>) -> bool {
     !matches!(error.raw(), "null" | "false" | "\"\"" | "{}")
-}
-
-/// What an answer cost: OpenRouter sends a number, Perplexity an object.
-fn cost(usage: Node<'_>) -> Option<f64> {
-    let cost = usage.get("cost")?;
-    cost.float().or_else(|| cost.get("total_cost")?.float())
 }
 
 fn undecodable(status: u16, body: String, cause: Broken) -> Error {
@@ -462,8 +456,12 @@ impl<'de> Deserialize<'de> for Usage {
 }
 
 impl Usage {
-    /// Reads the names of OpenAI, and those that other servers have for the same.
     pub(crate) fn read(node: Node<'_>) -> Option<Usage> {
+        Usage::read_priced(node, &mut None)
+    }
+
+    /// Reads the names of OpenAI, and those that other servers have for the same; and what some say the answer cost.
+    fn read_priced(node: Node<'_>, price: &mut Option<f64>) -> Option<Usage> {
         if !node.is_object() {
             return None;
         }
@@ -491,6 +489,11 @@ impl Usage {
                 | "prompt_cache_hit_tokens"
                 | "cache_read_input_tokens" => {
                     cached = cached.or(value.count());
+                }
+                // OpenRouter sends a number, Perplexity an object.
+                "cost" => {
+                    let total = || value.get("total_cost")?.float();
+                    *price = value.float().or_else(total).or(*price);
                 }
                 _ => {}
             }
@@ -582,7 +585,7 @@ impl TokenLogprob {
 }
 
 impl Choice {
-    fn read(node: Node<'_>, place: u32, failed: &mut bool) -> Choice {
+    fn read(node: Node<'_>, place: u32, flaws: &mut Flaws) -> Choice {
         let (mut message, mut delta) = (None, None);
         let mut choice = Choice {
             index: place,
@@ -598,13 +601,18 @@ impl Choice {
                 "delta" => delta = Some(value),
                 "finish_reason" => choice.finish_reason = FinishReason::read(value),
                 "logprobs" => choice.logprobs = Logprobs::read(value),
-                "error" => *failed |= is_error(value),
+                "error" => flaws.failed |= is_error(value),
                 _ => {}
             }
         }
         let said = message.filter(|node| node.is_object()).or(delta);
-        if let Some(message) = said.and_then(|node| Message::read(node, is_sent_back)) {
-            choice.message = message;
+        match said
+            .filter(|node| node.is_object())
+            .map(|node| Message::read(node, is_sent_back))
+        {
+            Some(Some(message)) => choice.message = message,
+            Some(None) => flaws.too_much = true,
+            None => {}
         }
         if let Some(annotations) = said.and_then(|node| node.get("annotations")) {
             choice.citations = citations(annotations);

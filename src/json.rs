@@ -76,121 +76,29 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// What the reader expects next.
-#[derive(Clone, Copy, PartialEq)]
-enum Expect {
-    Value,
-    /// The first value of an array, or its end.
-    ValueOrEnd,
-    /// The first name of an object, or its end.
-    NameOrEnd,
-    Name,
-    CommaOrEnd,
-}
-
 impl<'a> Json<'a> {
     pub(crate) fn read(text: &'a str) -> Result<Json<'a>, Broken> {
-        // Servers have a value every ten to twenty bytes.
-        let mut nodes = Vec::with_capacity((text.len() / 12).clamp(8, 4096));
-        let bytes = text.as_bytes();
-        // A text of more than 4 GiB, whose places do not fit, is refused where they end.
-        let place = |at: usize| u32::try_from(at).map_err(|_| Broken { at, is_cut: false });
-        let mut open: Vec<u32> = Vec::new();
-        let mut expect = Expect::Value;
-        let mut at = 0;
-        loop {
-            at = skip_space(bytes, at);
-            let Some(&byte) = bytes.get(at) else {
-                return Err(Broken { at, is_cut: true });
-            };
-            let broken = Err(Broken { at, is_cut: false });
-            let number = place(nodes.len())?;
-            let mut add = |kind, start, end| {
-                nodes.push(Span {
-                    kind,
-                    start,
-                    end,
-                    next: number + 1,
-                });
-            };
-            let closes = match (expect, byte) {
-                (Expect::NameOrEnd | Expect::Name, b'"') => {
-                    let (kind, end) = string(bytes, at + 1)?;
-                    add(kind, place(at + 1)?, place(end)?);
-                    at = colon(bytes, end + 1)?;
-                    expect = Expect::Value;
-                    continue;
-                }
-                (Expect::NameOrEnd | Expect::CommaOrEnd, b'}') => Some(Kind::Object),
-                (Expect::ValueOrEnd | Expect::CommaOrEnd, b']') => Some(Kind::Array),
-                (Expect::CommaOrEnd, b',') => {
-                    at += 1;
-                    let inside = open.last().and_then(|open| nodes.get(index(*open)));
-                    let in_object = inside.is_some_and(|span| span.kind == Kind::Object);
-                    expect = if in_object {
-                        Expect::Name
-                    } else {
-                        Expect::Value
-                    };
-                    continue;
-                }
-                (Expect::Value | Expect::ValueOrEnd, _) => None,
-                _ => return broken,
-            };
-            if let Some(kind) = closes {
-                let last = open.pop().and_then(|open| nodes.get_mut(index(open)));
-                let Some(span) = last.filter(|span| span.kind == kind) else {
-                    return broken;
-                };
-                at += 1;
-                span.end = place(at)?;
-                span.next = number;
-            } else {
-                let start = place(at)?;
-                match byte {
-                    b'"' => {
-                        let (kind, end) = string(bytes, at + 1)?;
-                        add(kind, start + 1, place(end)?);
-                        at = end + 1;
-                    }
-                    b'{' | b'[' => {
-                        let is_object = byte == b'{';
-                        add(
-                            if is_object { Kind::Object } else { Kind::Array },
-                            start,
-                            start,
-                        );
-                        open.push(number);
-                        expect = if is_object {
-                            Expect::NameOrEnd
-                        } else {
-                            Expect::ValueOrEnd
-                        };
-                        at += 1;
-                        continue;
-                    }
-                    _ => {
-                        let (kind, end) = scalar(bytes, at)?;
-                        add(kind, start, place(end)?);
-                        at = end;
-                    }
-                }
-            }
-            if open.is_empty() {
-                at = skip_space(bytes, at);
-                return if at == bytes.len() {
-                    let has_escapes = nodes.iter().any(|span| span.kind == Kind::Escaped);
-                    Ok(Json {
-                        text,
-                        nodes,
-                        has_escapes,
-                    })
-                } else {
-                    Err(Broken { at, is_cut: false })
-                };
-            }
-            expect = Expect::CommaOrEnd;
+        // So that every place in it fits into 32 bits.
+        if u32::try_from(text.len()).is_err() {
+            return Err(Broken {
+                at: 0,
+                is_cut: false,
+            });
         }
+        let mut reader = Reader {
+            bytes: text.as_bytes(),
+            at: 0,
+            // Servers have a value every ten to twenty bytes.
+            nodes: Vec::with_capacity((text.len() / 12).clamp(8, 4096)),
+            open: Vec::new(),
+            has_escapes: false,
+        };
+        reader.read()?;
+        Ok(Json {
+            text,
+            nodes: reader.nodes,
+            has_escapes: reader.has_escapes,
+        })
     }
 
     /// Whether a string may hold half of a surrogate pair.
@@ -203,28 +111,152 @@ impl<'a> Json<'a> {
     }
 }
 
+/// A text that is being read.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    nodes: Vec<Span>,
+    /// The arrays and objects that the place is in, by their numbers.
+    open: Vec<usize>,
+    has_escapes: bool,
+}
+
+impl Reader<'_> {
+    /// Reads the one value that the text is. No recursion, so that depth costs a few bytes and no stack.
+    fn read(&mut self) -> Result<(), Broken> {
+        loop {
+            match self.next()? {
+                b'{' => {
+                    self.open(Kind::Object);
+                    if self.next()? == b'}' {
+                        self.close();
+                    } else {
+                        self.name()?;
+                        continue;
+                    }
+                }
+                b'[' => {
+                    self.open(Kind::Array);
+                    if self.next()? == b']' {
+                        self.close();
+                    } else {
+                        continue;
+                    }
+                }
+                b'"' => self.string()?,
+                _ => {
+                    let (kind, end) = scalar(self.bytes, self.at)?;
+                    self.add(kind, self.at, end);
+                    self.at = end;
+                }
+            }
+            // A value has ended, and perhaps what it is in.
+            loop {
+                let Some(kind) = self
+                    .open
+                    .last()
+                    .and_then(|open| self.nodes.get(*open))
+                    .map(|span| span.kind)
+                else {
+                    self.skip_space();
+                    let is_whole = self.at == self.bytes.len();
+                    return if is_whole { Ok(()) } else { Err(self.broken()) };
+                };
+                match (self.next()?, kind) {
+                    (b',', Kind::Object) => {
+                        self.at += 1;
+                        self.name()?;
+                        break;
+                    }
+                    (b',', _) => {
+                        self.at += 1;
+                        break;
+                    }
+                    (b'}', Kind::Object) | (b']', Kind::Array) => self.close(),
+                    _ => return Err(self.broken()),
+                }
+            }
+        }
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.bytes.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is no white space.
+    fn next(&mut self) -> Result<u8, Broken> {
+        self.skip_space();
+        self.bytes.get(self.at).copied().ok_or(Broken {
+            at: self.at,
+            is_cut: true,
+        })
+    }
+
+    fn broken(&self) -> Broken {
+        Broken {
+            at: self.at,
+            is_cut: false,
+        }
+    }
+
+    fn add(&mut self, kind: Kind, start: usize, end: usize) {
+        let next = short(self.nodes.len() + 1);
+        self.nodes.push(Span {
+            kind,
+            start: short(start),
+            end: short(end),
+            next,
+        });
+    }
+
+    fn open(&mut self, kind: Kind) {
+        self.open.push(self.nodes.len());
+        self.add(kind, self.at, self.at);
+        self.at += 1;
+    }
+
+    fn close(&mut self) {
+        self.at += 1;
+        let next = short(self.nodes.len());
+        if let Some(span) = self.open.pop().and_then(|open| self.nodes.get_mut(open)) {
+            span.end = short(self.at);
+            span.next = next;
+        }
+    }
+
+    /// A member's name and its colon.
+    fn name(&mut self) -> Result<(), Broken> {
+        if self.next()? != b'"' {
+            return Err(self.broken());
+        }
+        self.string()?;
+        if self.next()? != b':' {
+            return Err(self.broken());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), Broken> {
+        let start = self.at + 1;
+        let (kind, end) = string(self.bytes, start)?;
+        self.has_escapes |= kind == Kind::Escaped;
+        self.add(kind, start, end);
+        self.at = end + 1;
+        Ok(())
+    }
+}
+
+/// A place in a text whose length fits.
+fn short(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
 fn index(number: u32) -> usize {
     // Every platform that has sockets has 32 bits.
     usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-fn skip_space(bytes: &[u8], mut at: usize) -> usize {
-    while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-        at += 1;
-    }
-    at
-}
-
-/// The place behind the colon that comes next.
-fn colon(bytes: &[u8], at: usize) -> Result<usize, Broken> {
-    let at = skip_space(bytes, at);
-    match bytes.get(at) {
-        Some(b':') => Ok(at + 1),
-        other => Err(Broken {
-            at,
-            is_cut: other.is_none(),
-        }),
-    }
 }
 
 /// The end of a string that begins here, behind its quote.

@@ -27,6 +27,9 @@
 //! | show pictures, files, sound | [`ContentPart`] |
 //! | have the model think, or search | [`Reasoning`], [`ReasoningEffort`], [`WebSearchOptions`] |
 //! | know the cost | [`Completion::usage`], [`Completion::usd_spent`] |
+//! | limit the cost | [`Budget`], [`Client::spent`] |
+//! | ask many things | [`Client::send_all`], a [`Batch`]; [`ChatRequest::batch_line`], [`BatchResults`] |
+//! | ask once and read the answer ever after | [`Cassette`]; [`testing`] for tests |
 //! | list the models | [`Client::models`] |
 //! | change the server, the limits, the proxy | [`Client::builder`] |
 //! | know what failed | [`Error`], [`ErrorKind`], [`RetryPolicy`] |
@@ -92,6 +95,7 @@
 //! | `native-tls` | no | `https://` by the operating system's TLS: OpenSSL, SChannel or Secure Transport |
 //! | `platform-verifier` | no | trusts what the operating system trusts, private authorities included; implies `rustls` |
 //! | `socks-proxy` | no | proxies with a `socks4://`, `socks4a://`, `socks5://` or `socks5h://` URL |
+//! | `schemars` | no | schemas from types: `ResponseFormat::of`, `Tool::of` |
 //!
 //! Without a TLS feature only `http://` works. With `rustls` 32 crates come along, without it 20: those of `ureq`,
 //! `serde` and `serde_json`, and no other. If `rustls` and `native-tls` are both on, rustls is used.

@@ -4,6 +4,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::accumulate::MOST;
 use crate::json::{self, Node};
 use crate::{Content, ContentPart, ToolCall};
 
@@ -275,7 +276,8 @@ pub(crate) fn is_sent_back(field: &str) -> bool {
 }
 
 impl Message {
-    /// Reads a message, and of the fields that are not the crate's own those that `keeps` wants.
+    /// Reads a message, and of the fields that are not the crate's own those that `keeps` wants. `None` for what is no
+    /// object, or has more tool calls than any message.
     pub(crate) fn read(node: Node<'_>, keeps: impl Fn(&str) -> bool) -> Option<Message> {
         if !node.is_object() {
             return None;
@@ -291,7 +293,11 @@ impl Message {
                 }
                 "content" => message.content = Content::read(value),
                 "tool_calls" => {
-                    message.tool_calls = value.items().filter_map(ToolCall::read).collect();
+                    let calls = value.items().filter_map(ToolCall::read);
+                    message.tool_calls = calls.take(MOST + 1).collect();
+                    if message.tool_calls.len() > MOST {
+                        return None;
+                    }
                 }
                 other if keeps(other) => {
                     message

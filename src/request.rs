@@ -187,7 +187,7 @@ impl ChatRequest {
 
     /// `logit_bias`: makes tokens, by their ids in the model's tokenizer, likelier (up to 100: chosen always) or less
     /// likely (down to -100: never). Default: none.
-    pub fn logit_bias(self, bias: impl IntoIterator<Item = (u32, f64)>) -> Self {
+    pub fn logit_bias<T: ToString>(self, bias: impl IntoIterator<Item = (T, f64)>) -> Self {
         let (mut map, mut finite) = (Map::new(), true);
         for (token, bias) in bias {
             finite &= bias.is_finite();

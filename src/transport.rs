@@ -259,7 +259,7 @@ impl Transport {
     /// Calls at one `pace` wait together when one of them is told to slow down. Being told so is then no failure: it
     /// is not counted against the policy's retries, and only the deadline bounds it.
     pub(crate) fn run(&self, call: Call<'_>, pace: Option<&Pace>) -> Result<Response> {
-        let url = self.settings.endpoint.shown(call.path());
+        let url = || self.settings.endpoint.shown(call.path());
         // Before the call's own time begins.
         if pace.is_some_and(|pace| !pace.wait(Duration::ZERO)) {
             return Err(Error::interrupted(
@@ -272,11 +272,11 @@ impl Transport {
             attempts = attempts.saturating_add(1);
             let started = Instant::now();
             let left = deadline.saturating_duration_since(started);
-            log::debug!("{url}: attempt {attempts}");
+            log::debug!("{}: attempt {attempts}", url());
             let (error, again) = match self.attempt(call, left, attempts > 1, fresh) {
                 Ok(response) => {
                     let head = Head::of(&response, attempts);
-                    log::debug!("{url}: status {}", head.status);
+                    log::debug!("{}: status {}", url(), head.status);
                     if response.status().is_success() {
                         let body = response.into_body();
                         return Ok(Response {

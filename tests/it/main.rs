@@ -18,6 +18,7 @@ mod documented;
 mod errors;
 mod faults;
 mod promises;
+mod public_api;
 mod real_server;
 mod requests;
 mod retries;

@@ -131,6 +131,171 @@ mod streams {
     }
 }
 
+mod vocabulary {
+    use aimlapi::{
+        ChatRequest, Completion, FinishReason, GEMMA_2_27B_IT, Message, ResponseFormat, Tool,
+        ToolChoice,
+    };
+    use serde::Deserialize;
+    use serde_json::json;
+    use serde_json::value::RawValue;
+
+    use super::{client, key};
+
+    /// Its answers are small and silly, so that their form is judged and never their words.
+    fn ask(question: &str) -> ChatRequest {
+        ChatRequest::new(GEMMA_2_27B_IT, question)
+            .temperature(0.0)
+            .max_tokens(60)
+    }
+
+    const QUESTION: &str = "Do I need a coat in Lyon in January?";
+
+    /// Not in the order of the alphabet.
+    const SCHEMA: &str = r#"{"type":"object","properties":{"town":{"enum":["Lyon","Nice"]},"coat":{"type":"boolean"},"degrees":{"type":"integer","minimum":0,"maximum":9}},"required":["town","coat","degrees"],"additionalProperties":false}"#;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Advice {
+        town: String,
+        coat: bool,
+        degrees: u8,
+    }
+
+    fn advice() -> ResponseFormat {
+        let schema: Box<RawValue> = serde_json::from_str(SCHEMA).unwrap();
+        ResponseFormat::json_schema("advice", schema).strict(true)
+    }
+
+    #[track_caller]
+    fn assert_advice(reply: &Completion) {
+        let advice: Advice = reply.json().unwrap();
+        assert!(
+            ["Lyon", "Nice"].contains(&&*advice.town) && advice.degrees <= 9,
+            "{advice:?}"
+        );
+        let places = ["town", "coat", "degrees"].map(|name| reply.text().find(name).unwrap());
+        assert!(places.is_sorted(), "{}", reply.text());
+        assert_eq!(reply.finish_reason(), Some(&FinishReason::Stop));
+        println!("{}", reply.text());
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn real_server_answers_in_json_of_a_schema_and_in_its_order() {
+        let request = ask(QUESTION).response_format(advice());
+        let whole = client(key()).send(&request).unwrap();
+        assert_advice(&whole);
+        let streamed = client(key()).stream(&request).unwrap().finish().unwrap();
+        assert_advice(&streamed);
+        assert_eq!(streamed.text(), whole.text());
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn real_server_cuts_json_off_at_the_limit_of_tokens() {
+        let request = ask(QUESTION).response_format(advice()).max_tokens(4);
+        let reply = client(key()).send(&request).unwrap();
+        assert_eq!(reply.finish_reason(), Some(&FinishReason::Length));
+        let error = reply.json::<Advice>().unwrap_err().to_string();
+        let start = "the answer was cut off at the token limit and is not the JSON asked for, ";
+        assert!(error.starts_with(start), "{error}");
+    }
+
+    #[track_caller]
+    fn assert_logprobs(reply: &Completion) {
+        let tokens = &reply.choices()[0].logprobs().unwrap().content;
+        let text: Vec<u8> = tokens
+            .iter()
+            .flat_map(|token| token.bytes.clone().unwrap())
+            .collect();
+        assert_eq!(String::from_utf8(text).unwrap(), reply.text());
+        for token in tokens {
+            assert!(
+                token.logprob <= 0.0 && token.top_logprobs.len() == 3,
+                "{token:?}"
+            );
+            // Without chance, it is the likeliest token that is chosen.
+            assert_eq!(token.top_logprobs[0].token, token.token);
+        }
+        println!("{} tokens: {:?}", tokens.len(), tokens[0]);
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn real_server_tells_how_likely_each_token_was() {
+        let request = ask("Say hello.")
+            .max_tokens(8)
+            .logprobs(true)
+            .top_logprobs(3);
+        assert_logprobs(&client(key()).send(&request).unwrap());
+        assert_logprobs(&client(key()).stream(&request).unwrap().finish().unwrap());
+    }
+
+    /// Its model calls none: too small, and its template has no place for them.
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn real_server_takes_tools_and_a_history_with_calls() {
+        let called: Completion = serde_json::from_value(json!({ "choices": [{ "message": {
+            "content": null,
+            "tool_calls": [{ "id": "1", "type": "function", "function": { "name": "advise", "arguments": "{}" } }],
+        } }] }))
+        .unwrap();
+        let schema: Box<RawValue> = serde_json::from_str(SCHEMA).unwrap();
+        let tool = Tool::function("advise")
+            .description("Gives advice.")
+            .parameters(schema);
+        let mut request = ask(QUESTION).tools([tool]).tool_choice(ToolChoice::Auto);
+        request
+            .messages_mut()
+            .extend([called.into_message(), Message::tool("1", "9 °C")]);
+        let reply = client(key()).send(&request).unwrap();
+        println!("{:?} {:?}", reply.finish_reason(), reply.text());
+        assert!(reply.finish_reason().is_some());
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn real_server_lists_its_models() {
+        let models = client(key()).models().unwrap();
+        println!("{models:?}");
+        assert!(models.iter().any(|model| model.id() == GEMMA_2_27B_IT));
+    }
+
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn real_server_refuses_a_schema_that_is_none() {
+        let format = ResponseFormat::json_schema("none", json!({ "type": "nothing" }));
+        let error = client(key())
+            .send(&ask("Say hello.").response_format(format))
+            .unwrap_err();
+        println!("{error}");
+        assert_eq!(error.status(), Some(400));
+    }
+
+    #[cfg(feature = "schemars")]
+    #[test]
+    #[ignore = "needs the server of .ci/local-model"]
+    fn real_server_answers_with_a_type() {
+        #[derive(Debug, Deserialize, schemars::JsonSchema)]
+        #[allow(dead_code, reason = "it is only read")]
+        struct Typed {
+            /// Where it is asked for.
+            town: Town,
+            coat: bool,
+            other: Option<Town>,
+        }
+        #[derive(Debug, Deserialize, schemars::JsonSchema)]
+        enum Town {
+            Lyon,
+            Nice,
+        }
+        let reply = client(key())
+            .send(&ask(QUESTION).response_format(ResponseFormat::of::<Typed>()))
+            .unwrap();
+        println!("{:?}", reply.json::<Typed>().unwrap());
+    }
+}
+
 mod cassettes {
     use std::path::Path;
 

@@ -68,6 +68,21 @@ struct Tree {
 }
 
 #[derive(Deserialize, JsonSchema)]
+struct Formula {
+    sum: Sum,
+}
+
+#[derive(Deserialize, JsonSchema)]
+enum Sum {
+    Number(f64),
+    Both {
+        /// What comes first.
+        left: Box<Sum>,
+        right: Box<Sum>,
+    },
+}
+
+#[derive(Deserialize, JsonSchema)]
 struct Wrapped(Place);
 
 #[derive(Deserialize, JsonSchema)]
@@ -164,11 +179,29 @@ fn descriptions_are_kept_beside_types_of_their_own() {
 }
 
 #[test]
+fn a_type_that_holds_itself_is_a_reference_that_stands_alone() {
+    let schema = schema_of::<Formula>();
+    let reference = json!({ "$ref": "#/$defs/Sum" });
+    let both = &schema["$defs"]["Sum"]["anyOf"][1]["properties"]["Both"]["properties"];
+    assert_eq!(both["right"], reference);
+    assert_eq!(
+        both["left"],
+        json!({ "description": "What comes first.", "anyOf": [reference] })
+    );
+
+    let sum =
+        json!({ "sum": { "Both": { "left": { "Number": 1.0 }, "right": { "Number": 2.0 } } } });
+    assert!(jsonschema::is_valid(&schema, &sum));
+    serde_json::from_value::<Formula>(sum).unwrap();
+}
+
+#[test]
 fn a_type_that_fits_strict_mode_has_nothing_to_complain_of() {
     for format in [
         ResponseFormat::of::<Place>(),
         ResponseFormat::of::<Sighting>(),
         ResponseFormat::of::<Tree>(),
+        ResponseFormat::of::<Formula>(),
         ResponseFormat::of::<Wrapped>(),
         ResponseFormat::of::<Nothing>(),
     ] {

@@ -409,7 +409,7 @@ mod stored {
                 "annotations": [{ "type": "url_citation", "url_citation": { "url": "u2" } }],
             }, "logprobs": { "content": [{ "token": "a", "logprob": -0.1, "bytes": [97] }] } }] }),
             json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [
-                { "id": "1", "type": "function", "function": { "name": "f", "arguments": "{}" }, "extra_content": { "a": 1 } },
+                { "index": 0, "id": "1", "type": "function", "function": { "name": "f", "arguments": "{}" }, "extra_content": { "a": 1 } },
             ] } }] }),
             json!({ "choices": [{ "index": 0, "delta": { "refusal": "No." }, "finish_reason": "eos" }] }),
             json!({ "choices": [], "usage": {
