@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
@@ -59,7 +60,7 @@ use crate::{ChatRequest, Error, Result};
 ///
 /// An answer that cannot be recorded, as on a full disk, is returned all the same; it says so by
 /// [`Completion::unrecorded`](crate::Completion::unrecorded), and the log has a warning. So it is with one that would
-/// put the client's key into the file, and with one of more than 128 MiB. A recording that is damaged, or holds another
+/// put the client's key into the file, and with one of more than 64 MiB. A recording that is damaged, or holds another
 /// request than its name says, is an error of kind [`Cassette`](crate::ErrorKind::Cassette) that names the file. It is
 /// never taken for a missing one, as that would cost money.
 ///
@@ -153,11 +154,7 @@ impl Slot {
         match read_file(&self.path, tape::MOST_BYTES) {
             Ok(text) => match tape::read(&text, &self.canonical) {
                 Ok(recording) => Ok(Some(recording)),
-                Err(why) => Err(Error::cassette(format!(
-                    "the recording {} is damaged: {why}",
-                    self.path.display()
-                ))
-                .with_hint("delete it, or record it anew with AIMLAPI_CASSETTE=record")),
+                Err(why) => Err(self.damaged(&why)),
             },
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::cassette(format!(
                 "the recording {} cannot be read: {e}",
@@ -166,6 +163,15 @@ impl Slot {
             Err(_) if self.mode == Mode::Replay => Err(self.miss()),
             Err(_) => Ok(None),
         }
+    }
+
+    /// The error of a recording that cannot be read, or holds no answer.
+    pub(crate) fn damaged(&self, why: &impl Display) -> Error {
+        Error::cassette(format!(
+            "the recording {} is damaged: {why}",
+            self.path.display()
+        ))
+        .with_hint("delete it, or record it anew with AIMLAPI_CASSETTE=record")
     }
 
     /// Whether an error with this status is worth a recording: one that refuses the request for good.

@@ -10,7 +10,7 @@ use crate::cassette::{Slot, Turn};
 use crate::endpoint::{DEFAULT_BASE_URL, Endpoint};
 use crate::error::KeySource;
 use crate::pace::Pace;
-use crate::tape::Answer;
+use crate::tape::{Answer, Recording};
 use crate::transport::{self, Call, Response, Settings, Transport};
 use crate::{
     Batch, Budget, Cassette, ChatRequest, ChatStream, Completion, Error, IntoMessages, Model,
@@ -122,8 +122,11 @@ impl Client {
     pub(crate) fn send_at(&self, request: &ChatRequest, pace: Option<&Pace>) -> Result<Completion> {
         let slot = self.slot(request)?;
         let _turn = slot.as_ref().map(|slot| self.turn(slot)).transpose()?;
-        if let Some(recording) = slot.as_ref().map(Slot::find).transpose()?.flatten() {
-            return self.read(request, self.transport.replay(recording)?, None);
+        if let Some((slot, recording)) = find(slot.as_ref())? {
+            let response = self.transport.replay(recording)?;
+            return self
+                .read(request, response, None)
+                .map_err(|error| slot.damaged(&error));
         }
         let body = request.body(false)?;
         let mut tickets = self.admit(false)?;
@@ -232,13 +235,10 @@ impl Client {
     pub fn stream(&self, request: &ChatRequest) -> Result<ChatStream> {
         let slot = self.slot(request)?;
         let several = request.asks_for_several();
-        if let Some(recording) = slot.as_ref().map(Slot::find).transpose()?.flatten() {
+        if let Some((slot, recording)) = find(slot.as_ref())? {
             let response = self.transport.replay(recording)?;
-            return Ok(ChatStream::new(
-                response,
-                Arc::clone(&self.transport),
-                several,
-            ));
+            let stream = ChatStream::new(response, Arc::clone(&self.transport), several);
+            return Ok(stream.recorded_as(slot.clone()));
         }
         let body = request.body(true)?;
         let mut tickets = self.admit(true)?;
@@ -314,6 +314,14 @@ impl Client {
         self.transport
             .redact(error.with_request_id(head).with_attempts(head.attempts))
     }
+}
+
+/// What is recorded of a request, and where.
+fn find(slot: Option<&Slot>) -> Result<Option<(&Slot, Recording)>> {
+    let Some(slot) = slot else {
+        return Ok(None);
+    };
+    Ok(slot.find()?.map(|recording| (slot, recording)))
 }
 
 /// A call in flight, in the books of its client and of its budget.

@@ -53,6 +53,8 @@ pub struct ChatStream {
     transport: Arc<Transport>,
     /// Where the answer is to be recorded, and its events so far.
     recording: Option<(Slot, tape::Events)>,
+    /// Where the answer was recorded.
+    source: Option<Slot>,
     tickets: Option<Tickets>,
 }
 
@@ -114,6 +116,7 @@ impl ChatStream {
             head,
             transport,
             recording: None,
+            source: None,
             tickets: None,
         }
     }
@@ -121,6 +124,12 @@ impl ChatStream {
     /// Records the answer once it is complete.
     pub(crate) fn recorded_in(mut self, slot: Option<Slot>) -> ChatStream {
         self.recording = slot.map(|slot| (slot, tape::Events::default()));
+        self
+    }
+
+    /// Says where the answer was recorded.
+    pub(crate) fn recorded_as(mut self, slot: Slot) -> ChatStream {
+        self.source = Some(slot);
         self
     }
 
@@ -301,6 +310,10 @@ impl ChatStream {
         let Head {
             status, attempts, ..
         } = self.head;
+        let error = match &self.source {
+            Some(slot) => slot.damaged(&error),
+            None => error,
+        };
         let error = error
             .with_status(status)
             .with_request_id(&self.head)

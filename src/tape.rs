@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::json::{Json, value_of};
+use crate::json::value_of;
 use crate::refusal::one_line;
 use crate::transport::Head;
 use crate::{ChatRequest, Error, Result};
@@ -15,7 +15,7 @@ use crate::{ChatRequest, Error, Result};
 const VERSION: u32 = 1;
 
 /// No larger recording is written or read, so that a foreign file cannot fill the memory.
-pub(crate) const MOST_BYTES: usize = 128 << 20;
+pub(crate) const MOST_BYTES: usize = 64 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Tape<'a> {
@@ -27,8 +27,8 @@ struct Tape<'a> {
     request_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_request_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    usd_spent: Option<f64>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    usd_spent: Option<&'a RawValue>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     body: Option<&'a RawValue>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
@@ -72,6 +72,7 @@ impl Events {
 pub(crate) fn write(canonical: &str, head: &Head, answer: &Answer<'_>) -> Result<String, String> {
     let raw = |json: String| RawValue::from_string(json).map_err(|e| e.to_string());
     let request = raw(pretty(canonical))?;
+    let usd_spent = head.usd_spent.map(|usd| raw(usd.to_string())).transpose()?;
     let (body, events) = match answer {
         Answer::Body(body) => (Some(raw(verbatim(body).into_owned())?), None),
         Answer::Events(Events(items)) => (None, Some(raw(format!("[{items}\n  ]"))?)),
@@ -82,7 +83,7 @@ pub(crate) fn write(canonical: &str, head: &Head, answer: &Answer<'_>) -> Result
         status: head.status,
         request_id: head.id().map(str::to_owned),
         client_request_id: head.client_request_id.clone(),
-        usd_spent: head.usd_spent,
+        usd_spent: usd_spent.as_deref(),
         body: body.as_deref(),
         events: events.as_deref(),
     };
@@ -102,7 +103,14 @@ pub(crate) fn read(text: &str, canonical: &str) -> Result<Recording, String> {
         return Err(format!("its version is {version}, not {VERSION}"));
     }
     let tape: Tape<'_> = serde_json::from_str(text).map_err(damage)?;
-    let recorded = value_of(tape.request.get()).ok_or("its request cannot be read")?;
+    let request = tape.request.get();
+    // An escape takes six times the byte it stands for, and a float may have zeros to spare. A request that is longer
+    // still is another one, and not worth the memory that its value takes.
+    let length = request.bytes().filter(|b| !b.is_ascii_whitespace()).count();
+    if length > canonical.len() * 6 + 1024 {
+        return Err("it holds another request than its name says, and a longer one".to_owned());
+    }
+    let recorded = value_of(request).ok_or("its request cannot be read")?;
     if sorted(&recorded) != canonical {
         let asked = value(canonical);
         let difference = describe(&differences(&recorded, &asked));
@@ -110,19 +118,19 @@ pub(crate) fn read(text: &str, canonical: &str) -> Result<Recording, String> {
             "it holds another request than its name says: {difference}"
         ));
     }
+    // By std, as serde_json's floats may be one place off.
+    let usd_spent = tape.usd_spent.map(|usd| usd.get().parse()).transpose();
+    let usd_spent = usd_spent.map_err(|_| "its usd_spent is no number")?;
     let head = Head::recorded(
         tape.status,
         tape.request_id,
         tape.client_request_id,
-        // Read exactly: serde_json's floats may be one place off, unless a feature of it is on.
-        Json::read(text)
-            .ok()
-            .and_then(|json| json.root().get("usd_spent")?.float()),
+        usd_spent,
     );
     match (tape.body, tape.events) {
         (Some(body), None) => Ok(Recording {
             head,
-            body: text_of(body).into_bytes(),
+            body: text_of(body).into_owned().into_bytes(),
         }),
         (None, Some(events)) => {
             let events: Vec<&RawValue> =
@@ -166,8 +174,12 @@ fn verbatim(text: &str) -> Cow<'_, str> {
     }
 }
 
-fn text_of(json: &RawValue) -> String {
-    serde_json::from_str(json.get()).unwrap_or_else(|_| json.get().to_owned())
+fn text_of(json: &RawValue) -> Cow<'_, str> {
+    let text = json.get();
+    match text.starts_with('"').then(|| serde_json::from_str(text)) {
+        Some(Ok(string)) => Cow::Owned(string),
+        _ => Cow::Borrowed(text),
+    }
 }
 
 /// The request as sent, without what says whether it is streamed, in one form for all that say the same.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::sample::sample;
 
 /// What to say about a question with this word in it.
-const CANNED: [(&str, &str); 5] = [
+const CANNED: [(&str, &str); 6] = [
     (
         "sky",
         "Air scatters sunlight, and it scatters blue far more than red because blue has the \
@@ -24,6 +24,7 @@ const CANNED: [(&str, &str); 5] = [
         "A server at home\nanswers all that you ask it:\nno one is inside.",
     ),
     ("hello", "Hello! Ask me why the sky is blue."),
+    ("review", "Good."),
 ];
 
 const CHUNK: &str = "chat.completion.chunk";

@@ -549,6 +549,19 @@ fn a_run_that_is_killed_continues_where_it_stopped() {
     assert!(twice <= 8, "only what was in flight: {twice}");
 }
 
+#[test]
+#[ignore = "takes a while: cargo test --test it -- --ignored --nocapture a_thousand_rows"]
+fn a_run_of_a_thousand_rows_that_is_killed_continues_where_it_stopped() {
+    let asked = killed_and_continued(1000);
+    let twice = asked.iter().filter(|times| **times == 2).count();
+    println!(
+        "{} requests for {} rows",
+        asked.iter().sum::<usize>(),
+        asked.len()
+    );
+    assert!(asked.iter().all(|times| (1..=2).contains(times)) && twice <= 8);
+}
+
 // Lines for engines that work through a file.
 
 #[test]

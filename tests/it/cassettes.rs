@@ -678,6 +678,11 @@ fn rewritten(old: &str, new: &str, want: &str) {
 
 #[test]
 fn a_damaged_recording_is_an_error_that_names_it() {
+    rewritten(
+        "\"status\": 200",
+        "\"status\": 200, \"usd_spent\": \"free\"",
+        "its usd_spent is no number",
+    );
     rewritten("\n}", "", "EOF while parsing an object at line 14 column 0");
     rewritten(
         "\"version\": 1",
@@ -708,6 +713,43 @@ fn a_damaged_recording_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_recording_without_an_answer_is_damaged_and_named() {
+    let (server, scratch) = (Server::answering(json(200, HELLO)), Scratch::new());
+    with(&server, Cassette::auto(scratch.path()))
+        .send(&hello())
+        .unwrap();
+    let file = the_only_file(scratch.path());
+    let text = fs::read_to_string(&file).unwrap();
+    let (head, _) = text.split_once("\"body\"").unwrap();
+    for (answer, why) in [
+        (
+            "\"body\": {}",
+            "the server answered 200 with JSON that holds no answer: {}",
+        ),
+        (
+            "\"events\": []",
+            "the stream is complete and holds no answer",
+        ),
+        (
+            "\"events\": [7]",
+            "an event of the stream is no chat completion",
+        ),
+    ] {
+        fs::write(&file, format!("{head}{answer}}}")).unwrap();
+        let client = replaying(scratch.path());
+        let streamed = client.stream(&hello()).unwrap().finish().unwrap_err();
+        for error in [client.send(&hello()).unwrap_err(), streamed] {
+            assert_eq!(error.kind(), ErrorKind::Cassette);
+            let file = file.display();
+            let want = format!(
+                "the recording {file} is damaged: {why} (delete it, or record it anew with AIMLAPI_CASSETTE=record)"
+            );
+            assert_eq!(error.to_string(), want);
+        }
+    }
+}
+
+#[test]
 fn an_edited_request_is_an_error_that_says_what_was_edited() {
     rewritten(
         "\"content\": \"hello\"",
@@ -725,7 +767,7 @@ fn a_foreign_file_is_an_error_and_neither_fills_the_memory_nor_blocks() {
         &unreadable("stream did not contain valid UTF-8"),
     );
     let huge = |path: &Path| fs::File::create(path).unwrap().set_len(1 << 30).unwrap();
-    damaged(huge, &unreadable("it is larger than 134217728 bytes"));
+    damaged(huge, &unreadable("it is larger than 67108864 bytes"));
     let directory = |path: &Path| {
         fs::remove_file(path).unwrap();
         fs::create_dir(path).unwrap();
