@@ -253,7 +253,7 @@ fn broken_promises(way: Way, Fault(_, sent, streamed, times, peer): &Fault) -> V
     );
     let seen = peer.seen().unwrap_or(*times);
     let attempts = error.map_or(seen, Error::attempts);
-    let spent = client.spent();
+    let booked = client.spent().attempts;
     let shown = error.map_or(String::new(), |error| {
         format!("{error} {error:?} {error:#?}")
     });
@@ -270,8 +270,8 @@ fn broken_promises(way: Way, Fault(_, sent, streamed, times, peer): &Fault) -> V
         (seen == *times, format!("was seen {seen} times")),
         (attempts == *times, format!("tells of {attempts} attempts")),
         (
-            spent.attempts == u64::from(*times),
-            format!("was booked as {spent:?}"),
+            booked == u64::from(*times),
+            format!("was booked as {booked}"),
         ),
         (!shown.contains(KEY), "shows the key".to_owned()),
         (kept <= usize::from(MOST) + 1, format!("keeps {kept} bytes")),
