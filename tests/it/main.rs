@@ -17,6 +17,7 @@ mod documented;
 mod errors;
 mod faults;
 mod promises;
+mod proxies;
 mod real_server;
 mod requests;
 mod retries;
@@ -26,6 +27,8 @@ mod schemas_of_types;
 mod settings;
 mod streams;
 mod tidy;
+#[cfg(feature = "rustls")]
+mod tls;
 mod tools;
 mod vocabulary;
 mod whole_answers;

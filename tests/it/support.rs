@@ -294,6 +294,17 @@ impl Connection {
         self.reader.get_mut().write_all(bytes.as_ref())
     }
 
+    /// Passes on what comes from either side, until one ends.
+    pub fn tunnel(&mut self, other: TcpStream) -> io::Result<()> {
+        let (mut there, mut back) = (other.try_clone()?, self.reader.get_ref().try_clone()?);
+        thread::spawn(move || {
+            let _ = io::copy(&mut there, &mut back);
+            back.shutdown(Shutdown::Both)
+        });
+        io::copy(&mut self.reader, &mut &other)?;
+        other.shutdown(Shutdown::Both)
+    }
+
     /// Ends the connection in order.
     pub fn close(&mut self) -> io::Result<()> {
         self.reader.get_mut().shutdown(Shutdown::Both)
