@@ -127,6 +127,8 @@ mod json;
 mod message;
 mod model;
 mod pace;
+#[cfg(test)]
+mod properties;
 mod reasoning;
 mod refusal;
 mod request;
