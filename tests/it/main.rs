@@ -16,6 +16,8 @@ mod cassettes;
 mod documented;
 mod errors;
 mod faults;
+#[cfg(target_os = "linux")]
+mod load;
 mod promises;
 mod proxies;
 mod real_server;

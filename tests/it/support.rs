@@ -253,6 +253,13 @@ impl Connection {
 
     /// Reads one request and keeps it; an error at the end of the connection.
     pub fn request(&mut self) -> io::Result<Seen> {
+        let seen = self.next_request()?;
+        self.seen.lock().unwrap().push(seen.clone());
+        Ok(seen)
+    }
+
+    /// Reads one request and leaves no trace of it.
+    pub fn next_request(&mut self) -> io::Result<Seen> {
         let line = self.line()?;
         let mut headers = HashMap::new();
         loop {
@@ -267,13 +274,11 @@ impl Connection {
             .map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         self.reader.read_exact(&mut body)?;
-        let seen = Seen {
+        Ok(Seen {
             line,
             headers,
             body,
-        };
-        self.seen.lock().unwrap().push(seen.clone());
-        Ok(seen)
+        })
     }
 
     /// Reads the head of a request and leaves the body unread, so that the connection is reset when the script ends.
