@@ -337,13 +337,14 @@ impl Error {
 
     pub(crate) fn tls(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         let error = Error::connection(format!("no secure connection to {authority}"), cause);
-        // TLS libraries tell these apart in words only.
-        let says = |words: [&str; 2]| words.iter().any(|words| error.0.said.contains(words));
-        let hint = if says(["expired", "not valid yet"]) {
+        // TLS libraries tell these apart in words only, of which rustls has two sets.
+        let said = error.0.said.to_ascii_lowercase();
+        let says = |words: &[&str]| words.iter().any(|words| said.contains(words));
+        let hint = if says(&["expired", "not valid yet", "notvalidyet"]) {
             "if the clock of this machine is right, the server needs a new certificate"
-        } else if says(["not valid for name", "Hostname mismatch"]) {
+        } else if says(&["not valid for name", "notvalidforname", "hostname mismatch"]) {
             "the base URL has to name the server as its certificate does"
-        } else if says(["corrupt message", "wrong version number"]) {
+        } else if says(&["corrupt message", "wrong version number"]) {
             "a server without TLS needs http://"
         } else {
             "a private certificate authority needs root_certificates_pem() or the feature `platform-verifier`; a \
