@@ -340,10 +340,21 @@ impl Error {
     }
 
     pub(crate) fn tls(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        Error::connection(format!("no secure connection to {authority}"), cause).with_hint(
-            "a private certificate authority needs root_certificates_pem() or the feature `platform-verifier`; \
-             a server without TLS needs http://",
-        )
+        let error = Error::connection(format!("no secure connection to {authority}"), cause);
+        // TLS libraries tell these apart in words only, of which rustls has two sets.
+        let said = error.0.said.to_ascii_lowercase();
+        let says = |words: &[&str]| words.iter().any(|words| said.contains(words));
+        let hint = if says(&["expired", "not valid yet", "notvalidyet"]) {
+            "if the clock of this machine is right, the server needs a new certificate"
+        } else if says(&["not valid for name", "notvalidforname", "hostname mismatch"]) {
+            "the base URL has to name the server as its certificate does"
+        } else if says(&["corrupt message", "wrong version number"]) {
+            "a server without TLS needs http://"
+        } else {
+            "a private certificate authority needs root_certificates_pem() or the feature `platform-verifier`; a \
+             server without TLS needs http://"
+        };
+        error.with_hint(hint)
     }
 
     /// A connection to `proxy` (host and port) that was not made, so that nothing was sent.
@@ -363,7 +374,12 @@ impl Error {
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Error {
         let what = format!("the proxy {proxy} did not connect to {authority}");
-        Error::connection(what, cause).with_hint(PROXY_SOURCES)
+        let error = Error::connection(what, cause);
+        if error.0.said.contains("responded 407") {
+            return error
+                .with_hint("its credentials go into its URL: http://user:password@host:port");
+        }
+        error.with_hint(PROXY_SOURCES)
     }
 
     /// A connection that was lost after the request went out and before a response came.

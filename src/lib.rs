@@ -197,3 +197,6 @@ pub fn chat(model: &str, messages: impl IntoMessages) -> Result<Completion> {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(test)]
+mod properties;

@@ -483,7 +483,11 @@ impl Transport {
                 (error, Again::Never)
             }
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
-                (Error::protocol(authority, error), Again::Never)
+                let peer = match self.proxy() {
+                    Some(proxy) => format!("{authority}, or the proxy {proxy} before it,"),
+                    None => authority.to_owned(),
+                };
+                (Error::protocol(&peer, error), Again::Never)
             }
             other => (
                 Error::connection(format!("no request could be sent to {authority}"), other),

@@ -897,7 +897,7 @@ fn ten_thousand_rows_at_twenty_percent_refusals() {
         let (arrivals, refusals) = std::mem::take(&mut *log.lock().unwrap());
         let after_a_refusal = |grace| {
             let during = |arrival: &&Instant| {
-                let last = refusals.partition_point(|refusal| refusal <= arrival);
+                let last = refusals.partition_point(|refusal| refusal <= *arrival);
                 let last = last.checked_sub(1).map(|last| **arrival - refusals[last]);
                 last.is_some_and(|after| (grace..PAUSE).contains(&after))
             };

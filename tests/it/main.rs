@@ -17,7 +17,10 @@ mod cassettes;
 mod documented;
 mod errors;
 mod faults;
+#[cfg(target_os = "linux")]
+mod load;
 mod promises;
+mod proxies;
 mod public_api;
 mod real_server;
 mod requests;
@@ -28,6 +31,8 @@ mod schemas_of_types;
 mod settings;
 mod streams;
 mod tidy;
+#[cfg(feature = "rustls")]
+mod tls;
 mod tools;
 mod vocabulary;
 mod whole_answers;

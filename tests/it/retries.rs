@@ -394,11 +394,7 @@ mod tls {
             &error,
             &format!("no secure connection to {}: ", server.authority()),
         );
-        ends(
-            &error,
-            " (a private certificate authority needs root_certificates_pem() or the feature \
-             `platform-verifier`; a server without TLS needs http://)",
-        );
+        ends(&error, " (a server without TLS needs http://)");
         assert_eq!((error.kind(), error.attempts()), (ErrorKind::Connection, 1));
         assert_eq!((server.connections(), error.is_retryable()), (1, false));
     }

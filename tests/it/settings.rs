@@ -380,7 +380,10 @@ fn a_proxy_that_refuses_is_told_from_the_server() {
         &error,
         &format!("the proxy {proxy} did not connect to a.invalid:8080: "),
     );
-    ends(&error, SOURCES);
+    ends(
+        &error,
+        " (its credentials go into its URL: http://user:password@host:port)",
+    );
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::Connection, 1));
     assert!(
         error.to_string().contains("407") && !error.is_retryable(),

@@ -321,6 +321,13 @@ impl Connection {
 
     /// Reads one request and keeps it; an error at the end of the connection.
     pub fn request(&mut self) -> io::Result<Seen> {
+        let seen = self.next_request()?;
+        self.seen.lock().unwrap().push(seen.clone());
+        Ok(seen)
+    }
+
+    /// Reads one request and leaves no trace of it.
+    pub fn next_request(&mut self) -> io::Result<Seen> {
         let line = self.line()?;
         let mut headers = HashMap::new();
         loop {
@@ -335,13 +342,11 @@ impl Connection {
             .map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         self.reader.read_exact(&mut body)?;
-        let seen = Seen {
+        Ok(Seen {
             line,
             headers,
             body,
-        };
-        self.seen.lock().unwrap().push(seen.clone());
-        Ok(seen)
+        })
     }
 
     /// Reads the head of a request and leaves the body unread, so that the connection is reset when the script ends.
@@ -365,6 +370,17 @@ impl Connection {
     /// Says nothing more until the client hangs up.
     pub fn fall_silent(&mut self) -> io::Result<()> {
         io::copy(&mut self.reader, &mut io::sink()).map(drop)
+    }
+
+    /// Passes on what comes from either side, until one ends.
+    pub fn tunnel(&mut self, other: TcpStream) -> io::Result<()> {
+        let (mut there, mut back) = (other.try_clone()?, self.reader.get_ref().try_clone()?);
+        thread::spawn(move || {
+            let _ = io::copy(&mut there, &mut back);
+            back.shutdown(Shutdown::Both)
+        });
+        io::copy(&mut self.reader, &mut &other)?;
+        other.shutdown(Shutdown::Both)
     }
 
     /// Ends the connection in order.
