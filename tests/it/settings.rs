@@ -1,5 +1,6 @@
 //! What a client is set to is what it does, and what cannot be right is refused before anything is sent.
 
+use std::sync::Barrier;
 use std::time::Duration;
 use std::{io, thread};
 
@@ -295,13 +296,26 @@ fn a_timeout_of_zero_is_refused() {
 }
 
 #[test]
-fn connections_are_kept_as_many_as_set() {
-    for (kept, connections) in [(16, 1), (1, 1), (0, 3)] {
-        let server = answering();
+fn idle_connections_are_kept_as_many_as_set() {
+    for (kept, connections) in [(16, 5), (2, 8), (0, 10)] {
+        let together = Barrier::new(5);
+        let server = Server::start(move |_, connection| {
+            loop {
+                connection.request()?;
+                together.wait();
+                connection.send(json(200, HELLO))?;
+            }
+        });
         let client = server.builder().max_connections(kept).build().unwrap();
-        for _ in 0..3 {
-            client.send(&hello()).unwrap();
-        }
+        let five = || {
+            thread::scope(|scope| {
+                for _ in 0..5 {
+                    scope.spawn(|| client.send(&hello()).unwrap());
+                }
+            });
+        };
+        five();
+        five();
         assert_eq!(server.connections(), connections, "{kept}");
     }
 }
