@@ -110,3 +110,29 @@ fn the_menu_is_in_order() {
         .collect();
     assert!(uses.len() > 10 && uses.is_sorted(), "{uses:#?}");
 }
+
+#[test]
+fn every_test_that_the_readme_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let promises = readme.split("## Promises").nth(1).unwrap();
+    let table = promises.split("###").next().unwrap();
+    let mut code = String::new();
+    for directory in ["src", "tests/it"] {
+        for file in fs::read_dir(root.join(directory)).unwrap() {
+            code += &fs::read_to_string(file.unwrap().path()).unwrap();
+        }
+    }
+    let rows = table.lines().filter_map(|line| line.split(" | ").nth(1));
+    let names: Vec<&str> = rows
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(
+            code.contains(&format!("#[test]\n    fn {name}()"))
+                || code.contains(&format!("#[test]\nfn {name}()")),
+            "{name}"
+        );
+    }
+}
