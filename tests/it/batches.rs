@@ -853,8 +853,8 @@ fn a_file_that_cannot_be_read_is_an_error() {
 
 // The figures of a long run.
 
-const SERVICE: Duration = Duration::from_millis(10);
-const PAUSE: Duration = Duration::from_millis(20);
+const SERVICE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(40);
 
 /// Every fifth attempt is refused.
 fn is_refused(attempt: usize) -> bool {
@@ -902,17 +902,18 @@ fn ten_thousand_rows_at_twenty_percent_refusals() {
         thread::sleep(SERVICE);
         if is_refused(attempt) {
             writer.lock().unwrap().1.push(Instant::now());
-            return respond(429, &[("retry-after-ms", "20")], "");
+            return respond(429, &[("retry-after-ms", "40")], "");
         }
         saying(number)
     });
-    for rows in [1_000, 10_000] {
+    let figures = [1_000, 10_000].map(|rows| {
         let said = Child::new("batches::answer_rows")
             .env("AIMLAPI_BASE_URL", server.base_url())
             .env("ROWS", rows.to_string())
             .run();
+        let (millis, kilobytes) = said.split_once(' ').unwrap();
         let (arrivals, refusals) = std::mem::take(&mut *log.lock().unwrap());
-        let after_a_refusal = |grace| {
+        let into_a_cool_down = |grace| {
             let during = |arrival: &&Instant| {
                 let last = refusals.partition_point(|refusal| refusal <= arrival);
                 let last = last.checked_sub(1).map(|last| **arrival - refusals[last]);
@@ -920,15 +921,21 @@ fn ten_thousand_rows_at_twenty_percent_refusals() {
             };
             arrivals.iter().filter(during).count()
         };
-        let [early, very] = [1, 5].map(|ms| after_a_refusal(Duration::from_millis(ms)));
+        let [early, very] = [1, 5].map(|ms| into_a_cool_down(Duration::from_millis(ms)));
+        let took = Duration::from_millis(millis.parse().unwrap());
+        let kilobytes: f64 = kilobytes.parse().unwrap();
+        let slower = took.as_secs_f64() / ideal(rows).as_secs_f64();
         println!(
-            "{rows} rows: {said}; ideal {:?}; {} attempts, {} of them refused, \
+            "{rows} rows in {took:?}, {slower:.2} times the ideal {:?}; {kilobytes} kB; {} attempts, {} refused, \
              {early} came more than 1 ms into a cool-down, {very} more than 5 ms",
             ideal(rows),
             arrivals.len(),
             refusals.len(),
         );
-    }
+        (slower, kilobytes, very)
+    });
+    let [(_, memory_of_few, _), (slower, memory, too_early)] = figures;
+    assert!(slower < 1.3 && memory < 1.2 * memory_of_few && too_early < 10_000 / 100);
 }
 
 #[test]
@@ -942,8 +949,9 @@ fn answer_rows() {
     for (row, reply) in client.send_all(rows(count.parse().unwrap())).enumerate() {
         assert_eq!(reply.unwrap().text(), row.to_string());
     }
-    let elapsed = started.elapsed();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let memory = status.lines().find(|line| line.starts_with("VmHWM"));
-    Child::say(format!("{elapsed:?}, {}", memory.unwrap_or_default()));
+    let elapsed = started.elapsed().as_millis();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = memory.unwrap().trim().trim_end_matches(" kB");
+    Child::say(format!("{elapsed} {kilobytes}"));
 }
