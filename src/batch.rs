@@ -1,8 +1,10 @@
 //! Many requests: answered in order, by a bounded number of threads, at a pace that the server sets.
 
-use std::collections::VecDeque;
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::iter::FusedIterator;
+use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -11,15 +13,16 @@ use std::time::{Duration, Instant};
 use crate::pace::Pace;
 use crate::{ChatRequest, Client, Completion, Error, ErrorKind, Result, Spent};
 
-/// How many requests are taken from the input ahead of the answer that is handed over next, for each thread. More let
+/// How many requests may be taken from the input beyond the answer that is handed over next, for each thread. More let
 /// the others go on while one answer takes long.
 const AHEAD: usize = 4;
 
 /// The answers to many requests, in the order of the requests: an iterator that [`Client::send_all`] makes.
 ///
-/// Requests are taken from the input as they are needed, at most four times [`concurrency`](Batch::concurrency) beyond
-/// the answer that is handed over next, so that a million of them run in the memory of a few. The input is read by the
-/// thread that iterates.
+/// A request is taken from the input when a thread is free for it, and never more than four times
+/// [`concurrency`](Batch::concurrency) beyond the answer that is handed over next: a million of them run in the memory
+/// of a few, and an input may wait for something, even for an answer. It is read by one thread at a time. If it panics,
+/// so does the thread that iterates, after the answers to what came before.
 ///
 /// An error stays in its place and does not end the work, but for those that all the rest would meet as well: a key
 /// that is refused (401), an account without credit (402, 403 or 429 that say so), a [`Budget`](crate::Budget) that is
@@ -53,19 +56,23 @@ const AHEAD: usize = 4;
 #[must_use = "a batch sends nothing until it is iterated over"]
 pub struct Batch<I> {
     client: Client,
-    input: Option<I>,
+    /// Until the threads have it.
+    input: Option<Input>,
     concurrency: usize,
     observer: Option<Observer>,
-    /// The answers that have come and those that are waited for, the next one to be handed over first.
-    answers: VecDeque<Option<Result<Completion>>>,
-    /// How many were handed over: the number of the first of `answers`.
-    handed_over: u64,
+    /// The answers that have come before their turn, by their numbers.
+    answers: BTreeMap<u64, Result<Completion>>,
+    /// The number of the answer that is handed over next.
+    next: u64,
     progress: Progress,
     started: Option<Instant>,
     before: Spent,
     work: Arc<Work>,
-    threads: usize,
+    /// The input's own type matters to nobody but the reader of a signature.
+    kind: PhantomData<I>,
 }
+
+type Input = Box<dyn Iterator<Item = ChatRequest> + Send>;
 
 type Observer = Box<dyn FnMut(&Progress) + Send>;
 
@@ -104,42 +111,48 @@ impl Progress {
 /// What the threads of a batch share.
 #[derive(Default)]
 struct Work {
+    /// Locked while its own code runs, which may take its time; never locked after the state.
+    input: Mutex<Option<Input>>,
     state: Mutex<State>,
-    /// Requests have come, or the end.
-    more: Condvar,
-    /// An answer has come.
+    /// An answer has come, or none will.
     answered: Condvar,
+    /// An answer was handed over, or nothing more shall be sent.
+    room: Condvar,
     pace: Pace,
 }
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<(u64, ChatRequest)>,
     answers: Vec<(u64, Result<Completion>)>,
-    /// How many requests threads have taken: each of these will have an answer.
+    /// How many requests were taken from the input: each of these will have an answer.
     taken: u64,
-    /// Requests taken by a thread and not answered yet.
+    /// How many answers were handed over.
+    handed_over: u64,
+    /// Requests taken and not answered yet.
     in_flight: u64,
-    /// No more requests will come.
+    /// No more requests will be taken.
     ended: bool,
-    /// None shall be sent either.
-    stopped: bool,
+    /// What the input said as it panicked.
+    panic: Option<Box<dyn Any + Send>>,
 }
 
-impl<I: Iterator<Item = ChatRequest>> Batch<I> {
-    pub(crate) fn new(client: Client, input: I) -> Batch<I> {
+impl<I> Batch<I> {
+    pub(crate) fn new(client: Client, input: I) -> Batch<I>
+    where
+        I: Iterator<Item = ChatRequest> + Send + 'static,
+    {
         Batch {
             before: client.spent(),
             client,
-            input: Some(input),
+            input: Some(Box::new(input)),
             concurrency: 8,
             observer: None,
-            answers: VecDeque::new(),
-            handed_over: 0,
+            answers: BTreeMap::new(),
+            next: 0,
             progress: Progress::default(),
             started: None,
             work: Arc::default(),
-            threads: 0,
+            kind: PhantomData,
         }
     }
 
@@ -164,75 +177,47 @@ impl<I: Iterator<Item = ChatRequest>> Batch<I> {
         self
     }
 
-    /// Takes requests from the input, up to the bound, and gives them to the threads.
-    fn feed(&mut self) -> Result<()> {
+    /// Gives the input to threads of its own.
+    fn start(&mut self, input: Input) -> Result<()> {
+        let (least, most) = input.size_hint();
+        let total = Some(least).filter(|_| most == Some(least));
+        self.progress.total = total.and_then(|total| total.try_into().ok());
+        self.started = Some(Instant::now());
+        *self.work.input() = Some(input);
         let bound = self.concurrency.saturating_mul(AHEAD);
-        while let Some(input) = self.input.as_mut().filter(|_| self.answers.len() < bound) {
-            // The input's own code, which may take its time: no lock is held.
-            let request = input.next();
-            let mut state = self.work.lock();
-            let Some(request) = request.filter(|_| !state.stopped) else {
-                self.input = None;
-                state.ended = true;
-                self.work.more.notify_all();
-                break;
-            };
-            let place = u64::try_from(self.answers.len()).unwrap_or(u64::MAX);
-            let number = self.handed_over.saturating_add(place);
-            self.answers.push_back(None);
-            state.waiting.push_back((number, request));
-            drop(state);
-            self.work.more.notify_one();
-            if self.threads < self.concurrency {
-                self.start_thread()?;
+        let bound = u64::try_from(bound).unwrap_or(u64::MAX);
+        // One at least, to find the end of an input that has nothing.
+        let threads = self.concurrency.min(most.unwrap_or(usize::MAX)).max(1);
+        for number in 0..threads {
+            let (work, client) = (Arc::clone(&self.work), self.client.clone());
+            let thread = thread::Builder::new().name("aimlapi-batch".to_owned());
+            match thread.spawn(move || work.run(&client, bound)) {
+                Ok(_) => {}
+                Err(e) if number == 0 => {
+                    self.work.stop();
+                    return Err(Error::input(format!("the system gives no thread: {e}")));
+                }
+                Err(e) => {
+                    log::warn!("a batch has {number} threads and gets no more: {e}");
+                    break;
+                }
             }
         }
         Ok(())
     }
 
-    fn start_thread(&mut self) -> Result<()> {
-        let (work, client) = (Arc::clone(&self.work), self.client.clone());
-        let thread = thread::Builder::new()
-            .name("aimlapi-batch".to_owned())
-            .spawn(move || work.run(&client));
-        match thread {
-            Ok(_) => self.threads += 1,
-            // Fewer will do.
-            Err(e) if self.threads > 0 => {
-                log::warn!("a batch has {} threads and gets no more: {e}", self.threads);
-                self.concurrency = self.threads;
-            }
-            Err(e) => return Err(Error::input(format!("the system gives no thread: {e}"))),
-        }
-        Ok(())
-    }
-
-    /// Puts the answers that have come into their places.
+    /// Takes the answers that have come.
     fn collect(&mut self) {
         let mut state = self.work.lock();
         let answers = std::mem::take(&mut state.answers);
-        let (in_flight, taken, stopped) = (state.in_flight, state.taken, state.stopped);
+        self.progress.in_flight = state.in_flight;
         drop(state);
-        if stopped {
-            // What was not taken has no place among the answers.
-            self.input = None;
-            let to_come = taken.saturating_sub(self.handed_over);
-            self.answers
-                .truncate(usize::try_from(to_come).unwrap_or(usize::MAX));
-        }
         // All of them before the first report: an observer that panics must not lose any.
-        let mut outcomes = Vec::new();
-        for (number, answer) in answers {
-            outcomes.push(answer.is_err());
-            let place = usize::try_from(number.saturating_sub(self.handed_over)).ok();
-            if let Some(slot) = place.and_then(|place| self.answers.get_mut(place)) {
-                *slot = Some(answer);
-            }
-        }
+        let outcomes: Vec<bool> = answers.iter().map(|(_, answer)| answer.is_err()).collect();
+        self.answers.extend(answers);
         for failed in outcomes {
             self.progress.done += 1;
             self.progress.failed += u64::from(failed);
-            self.progress.in_flight = in_flight;
             self.report();
         }
     }
@@ -256,51 +241,31 @@ impl<I: Iterator<Item = ChatRequest>> Batch<I> {
     }
 }
 
-impl<I: Iterator<Item = ChatRequest>> Iterator for Batch<I> {
+impl<I> Iterator for Batch<I> {
     type Item = Result<Completion>;
 
     fn next(&mut self) -> Option<Result<Completion>> {
-        if self.started.is_none() {
-            self.started = Some(Instant::now());
-            let hint = self.input.as_ref().map(Iterator::size_hint);
-            let exact = hint.filter(|(least, most)| Some(*least) == *most);
-            self.progress.total = exact.and_then(|(total, _)| total.try_into().ok());
-        }
-        loop {
-            if let Err(error) = self.feed() {
-                self.work.stop();
+        if let Some(input) = self.input.take() {
+            if let Err(error) = self.start(input) {
                 return Some(Err(error));
             }
+        }
+        loop {
             self.collect();
-            match self.answers.front_mut() {
-                None if self.input.is_none() => return None,
-                None => {}
-                Some(slot) => {
-                    if let Some(answer) = slot.take() {
-                        self.answers.pop_front();
-                        self.handed_over += 1;
-                        return Some(answer);
-                    }
-                    self.work.wait_for_answer();
-                }
+            if let Some(answer) = self.answers.remove(&self.next) {
+                self.next += 1;
+                self.work.hand_over();
+                return Some(answer);
+            }
+            if !self.work.wait_for_answer() {
+                return None;
             }
         }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let most = self
-            .input
-            .as_ref()
-            .map_or(Some(0), |input| input.size_hint().1);
-        (
-            0,
-            most.and_then(|most| most.checked_add(self.answers.len())),
-        )
     }
 }
 
-// At its end there is neither input nor an answer, and none will come.
-impl<I: Iterator<Item = ChatRequest>> FusedIterator for Batch<I> {}
+// At its end all that was taken is handed over, and nothing more will be taken.
+impl<I> FusedIterator for Batch<I> {}
 
 impl<I> Drop for Batch<I> {
     fn drop(&mut self) {
@@ -322,9 +287,45 @@ impl Work {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn input(&self) -> MutexGuard<'_, Option<Input>> {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until an answer has come; false if none will.
+    fn wait_for_answer(&self) -> bool {
+        let mut state = self.lock();
+        while state.answers.is_empty() {
+            if state.ended && state.handed_over == state.taken {
+                if let Some(panic) = state.panic.take() {
+                    drop(state);
+                    panic::resume_unwind(panic);
+                }
+                return false;
+            }
+            state = self
+                .answered
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    fn hand_over(&self) {
+        self.lock().handed_over += 1;
+        self.room.notify_one();
+    }
+
+    /// Takes nothing more, sends nothing more, and ends the threads after what they are at.
+    fn stop(&self) {
+        self.lock().ended = true;
+        self.pace.stop();
+        self.answered.notify_one();
+        self.room.notify_all();
+    }
+
     /// One thread's work.
-    fn run(&self, client: &Client) {
-        while let Some((number, request)) = self.take() {
+    fn run(&self, client: &Client, bound: u64) {
+        while let Some((number, request)) = self.take(bound) {
             let send = || client.send_at(&request, Some(&self.pace));
             // Whoever waits for the answer must get one, whatever a logger or an allocator does.
             let answer = panic::catch_unwind(AssertUnwindSafe(send));
@@ -340,43 +341,37 @@ impl Work {
         }
     }
 
-    /// The next request; `None` at the end.
-    fn take(&self) -> Option<(u64, ChatRequest)> {
+    /// The next request and its number; `None` at the end.
+    fn take(&self, bound: u64) -> Option<(u64, ChatRequest)> {
+        // Held until the request has its number, so that the numbers are in the order of the input.
+        let mut input = self.input();
         let mut state = self.lock();
-        loop {
-            if let Some(next) = state.waiting.pop_front() {
+        while !state.ended && state.taken - state.handed_over >= bound {
+            state = self
+                .room
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let ended = state.ended;
+        drop(state);
+        let next = || input.as_mut().filter(|_| !ended)?.next();
+        let next = panic::catch_unwind(AssertUnwindSafe(next));
+        let mut state = self.lock();
+        match next {
+            Ok(Some(request)) if !state.ended => {
+                let number = state.taken;
                 state.taken += 1;
                 state.in_flight += 1;
-                return Some(next);
+                return Some((number, request));
             }
-            if state.ended {
-                return None;
-            }
-            state = self
-                .more
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            Ok(_) => {}
+            Err(panic) => state.panic = Some(panic),
         }
-    }
-
-    fn wait_for_answer(&self) {
-        let mut state = self.lock();
-        while state.answers.is_empty() {
-            state = self
-                .answered
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Sends nothing more, and ends the threads after what they are at.
-    fn stop(&self) {
-        let mut state = self.lock();
-        (state.ended, state.stopped) = (true, true);
-        state.waiting.clear();
+        state.ended = true;
         drop(state);
-        self.pace.stop();
-        self.more.notify_all();
+        self.answered.notify_one();
+        *input = None;
+        None
     }
 }
 
