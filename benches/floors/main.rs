@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo bench --bench floors                     # time and allocations, in about 20 s
-//! cargo bench --bench floors -- --instructions   # instructions, by valgrind's callgrind, in about a minute
+//! cargo bench --bench floors -- --instructions   # instructions, by valgrind's callgrind, in less than a minute
 //! ```
 //!
 //! The server is a process of its own on this machine, so that only the client is measured. The two sides take turns,
@@ -36,7 +36,7 @@ const WORKS: [(&str, u32, Way, Way); 5] = [
 ];
 
 const MODEL: &str = "google/gemma-2-27b-it";
-/// Its events differ not only in their text, as OpenAI's do that are padded to hide their length.
+/// Its events differ in more than their text, as OpenAI's do, which are padded to hide their length.
 const PADDED: &str = "padded";
 const QUESTION: &str = "What is the capital of France?";
 const ANSWER: &str = r#"{"id":"chatcmpl-7Hq2ZkP0vY","object":"chat.completion","created":1763798400,"model":"google/gemma-2-27b-it","choices":[{"index":0,"message":{"role":"assistant","content":"Paris. The kings made it their seat in the tenth century, left it for Versailles in the seventeenth, and were brought back by the people of Paris in October 1789; since then the government has left the city only in times of war.","refusal":null},"finish_reason":"stop","logprobs":null}],"usage":{"prompt_tokens":14,"completion_tokens":52,"total_tokens":66,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"service_tier":"default","system_fingerprint":"fp_5b0c3d","meta":{"usage":{"usd_spent":0.00008}}}"#;
@@ -151,7 +151,7 @@ fn each(port: &str, work: usize, way: &str) -> Outcome<f64> {
             .arg(env::current_exe()?)
             .args(["--once", port, &work.to_string(), way, times])
             .output()
-            .map_err(|e| format!("valgrind counts the instructions, and does not run: {e}"))?;
+            .map_err(|e| format!("no instructions can be counted without valgrind: {e}"))?;
         let said = String::from_utf8_lossy(&run.stderr);
         let total = said.lines().find_map(|it| it.split_once("Collected : "));
         let (_, total) = total.ok_or_else(|| format!("valgrind failed: {said}"))?;
