@@ -1,7 +1,5 @@
 //! A whole answer.
 
-use std::fmt;
-
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,11 +7,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::accumulate::MOST;
-use crate::json::{self, Broken, Json, Node};
+use crate::json::{Broken, Json, Node};
 use crate::message::is_sent_back;
 use crate::refusal;
 use crate::transport::Head;
-use crate::{Error, Message, Result, Role, ToolCall};
+use crate::{Error, FinishReason, Logprobs, Message, Result, Role, ToolCall, Usage};
 
 /// A model's answer, whole: at least one choice, in the order of their indices.
 ///
@@ -379,208 +377,6 @@ impl Choice {
     /// How likely each token was, if [`logprobs`](crate::ChatRequest::logprobs) asked for it and the server says so.
     pub fn logprobs(&self) -> Option<&Logprobs> {
         self.logprobs.as_ref()
-    }
-}
-
-/// Why an answer ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum FinishReason {
-    /// `stop`: the model was done, or came upon a stop sequence.
-    Stop,
-    /// `length`: the limit of tokens was reached; the answer is cut off.
-    Length,
-    /// `content_filter`: the provider took something out.
-    ContentFilter,
-    /// `tool_calls`: the model wants tools called.
-    ToolCalls,
-    /// Any other reason, such as `end_turn` or `eos`.
-    Other(String),
-}
-
-impl FinishReason {
-    /// The reason's name on the wire.
-    pub fn as_str(&self) -> &str {
-        match self {
-            FinishReason::Stop => "stop",
-            FinishReason::Length => "length",
-            FinishReason::ContentFilter => "content_filter",
-            FinishReason::ToolCalls => "tool_calls",
-            FinishReason::Other(name) => name,
-        }
-    }
-
-    /// `None` for `""`, which says nothing.
-    pub(crate) fn read(node: Node<'_>) -> Option<FinishReason> {
-        Some(match &*node.str()? {
-            "" => return None,
-            "stop" => FinishReason::Stop,
-            "length" => FinishReason::Length,
-            "content_filter" => FinishReason::ContentFilter,
-            "tool_calls" => FinishReason::ToolCalls,
-            other => FinishReason::Other(other.to_owned()),
-        })
-    }
-}
-
-impl fmt::Display for FinishReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What an answer took, in tokens, as the server counts them.
-///
-/// The counts of some providers do not add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Usage {
-    /// Tokens of the request.
-    pub prompt_tokens: u64,
-    /// Tokens of the answer, those of its reasoning included.
-    pub completion_tokens: u64,
-    /// Both, as reported; their sum where the server does not say.
-    pub total_tokens: u64,
-    /// Tokens of the reasoning, where reported.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning_tokens: Option<u64>,
-    /// Tokens of the request that came from the provider's cache, where reported.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cached_tokens: Option<u64>,
-}
-
-impl<'de> Deserialize<'de> for Usage {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Usage, D::Error> {
-        json::deserialize(d, "a usage", Usage::read)
-    }
-}
-
-impl Usage {
-    pub(crate) fn read(node: Node<'_>) -> Option<Usage> {
-        Usage::read_priced(node, &mut None)
-    }
-
-    /// Reads the names of OpenAI, and those that other servers have for the same; and what some say the answer cost.
-    fn read_priced(node: Node<'_>, price: &mut Option<f64>) -> Option<Usage> {
-        if !node.is_object() {
-            return None;
-        }
-        let mut usage = Usage::default();
-        let (mut total, mut cached) = (None, None);
-        for (name, value) in node.members() {
-            let detail = |name: &str| value.get(name)?.count();
-            match &*name {
-                "prompt_tokens" | "input_tokens" => {
-                    usage.prompt_tokens = value.count().unwrap_or(usage.prompt_tokens);
-                }
-                "completion_tokens" | "output_tokens" => {
-                    usage.completion_tokens = value.count().unwrap_or(usage.completion_tokens);
-                }
-                "total_tokens" => total = value.count(),
-                "completion_tokens_details" => {
-                    usage.reasoning_tokens = detail("reasoning_tokens").or(usage.reasoning_tokens);
-                }
-                "prompt_tokens_details" => usage.cached_tokens = detail("cached_tokens"),
-                "reasoning_tokens" => {
-                    usage.reasoning_tokens = usage.reasoning_tokens.or(value.count());
-                }
-                "cached_tokens"
-                | "num_cached_tokens"
-                | "prompt_cache_hit_tokens"
-                | "cache_read_input_tokens" => {
-                    cached = cached.or(value.count());
-                }
-                // OpenRouter sends a number, Perplexity an object.
-                "cost" => {
-                    let total = || value.get("total_cost")?.float();
-                    *price = value.float().or_else(total).or(*price);
-                }
-                _ => {}
-            }
-        }
-        usage.total_tokens =
-            total.unwrap_or_else(|| usage.prompt_tokens.saturating_add(usage.completion_tokens));
-        usage.cached_tokens = usage.cached_tokens.or(cached);
-        Some(usage)
-    }
-}
-
-/// How likely the tokens of an answer were: [`Choice::logprobs`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Logprobs {
-    /// The tokens of the text.
-    pub content: Vec<TokenLogprob>,
-    /// The tokens of a refusal.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub refusal: Vec<TokenLogprob>,
-}
-
-/// One token of an answer, and how likely it was.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct TokenLogprob {
-    /// The token as text.
-    pub token: String,
-    /// The natural logarithm of its probability; the API gives -9999 for very unlikely ones. Negative infinity where
-    /// the server gives none, as JSON has no number for it.
-    pub logprob: f64,
-    /// Its UTF-8 bytes, where the server gives them: a token may be a part of a character.
-    pub bytes: Option<Vec<u8>>,
-    /// The likeliest tokens in its place, as many as [`top_logprobs`](crate::ChatRequest::top_logprobs) asked for.
-    pub top_logprobs: Vec<TokenLogprob>,
-}
-
-impl<'de> Deserialize<'de> for Logprobs {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Logprobs, D::Error> {
-        json::deserialize(d, "logprobs", Logprobs::read)
-    }
-}
-
-impl Logprobs {
-    pub(crate) fn read(node: Node<'_>) -> Option<Logprobs> {
-        let tokens = |name: &str| node.get(name).map(TokenLogprob::list).unwrap_or_default();
-        node.is_object().then(|| Logprobs {
-            content: tokens("content"),
-            refusal: tokens("refusal"),
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for TokenLogprob {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<TokenLogprob, D::Error> {
-        json::deserialize(d, "a token", TokenLogprob::read)
-    }
-}
-
-impl TokenLogprob {
-    fn list(node: Node<'_>) -> Vec<TokenLogprob> {
-        node.items().filter_map(TokenLogprob::read).collect()
-    }
-
-    fn read(node: Node<'_>) -> Option<TokenLogprob> {
-        let mut token = TokenLogprob {
-            logprob: f64::NEG_INFINITY,
-            ..TokenLogprob::default()
-        };
-        if !node.is_object() {
-            return None;
-        }
-        for (name, value) in node.members() {
-            match &*name {
-                "token" => token.token = value.text().unwrap_or_default(),
-                "logprob" => token.logprob = value.float().unwrap_or(f64::NEG_INFINITY),
-                "bytes" if value.is_array() => {
-                    token.bytes = value
-                        .items()
-                        .map(|byte| byte.count()?.try_into().ok())
-                        .collect();
-                }
-                "top_logprobs" => token.top_logprobs = TokenLogprob::list(value),
-                _ => {}
-            }
-        }
-        Some(token)
     }
 }
 

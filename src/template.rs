@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use crate::completion::{FinishReason, index};
+use crate::FinishReason;
+use crate::completion::index;
 use crate::json::Node;
 use crate::message::is_sent_back;
 

@@ -1,0 +1,85 @@
+//! How likely the tokens of an answer were.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::Result;
+use crate::json::{self, Node};
+
+/// How likely the tokens of an answer were: [`Choice::logprobs`](crate::Choice::logprobs).
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Logprobs {
+    /// The tokens of the text.
+    pub content: Vec<TokenLogprob>,
+    /// The tokens of a refusal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refusal: Vec<TokenLogprob>,
+}
+
+/// One token of an answer, and how likely it was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TokenLogprob {
+    /// The token as text.
+    pub token: String,
+    /// The natural logarithm of its probability; the API gives -9999 for very unlikely ones. Negative infinity where
+    /// the server gives none, as JSON has no number for it.
+    pub logprob: f64,
+    /// Its UTF-8 bytes, where the server gives them: a token may be a part of a character.
+    pub bytes: Option<Vec<u8>>,
+    /// The likeliest tokens in its place, as many as [`top_logprobs`](crate::ChatRequest::top_logprobs) asked for.
+    pub top_logprobs: Vec<TokenLogprob>,
+}
+
+impl<'de> Deserialize<'de> for Logprobs {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Logprobs, D::Error> {
+        json::deserialize(d, "logprobs", Logprobs::read)
+    }
+}
+
+impl Logprobs {
+    pub(crate) fn read(node: Node<'_>) -> Option<Logprobs> {
+        let tokens = |name: &str| node.get(name).map(TokenLogprob::list).unwrap_or_default();
+        node.is_object().then(|| Logprobs {
+            content: tokens("content"),
+            refusal: tokens("refusal"),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenLogprob {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<TokenLogprob, D::Error> {
+        json::deserialize(d, "a token", TokenLogprob::read)
+    }
+}
+
+impl TokenLogprob {
+    fn list(node: Node<'_>) -> Vec<TokenLogprob> {
+        node.items().filter_map(TokenLogprob::read).collect()
+    }
+
+    fn read(node: Node<'_>) -> Option<TokenLogprob> {
+        let mut token = TokenLogprob {
+            logprob: f64::NEG_INFINITY,
+            ..TokenLogprob::default()
+        };
+        if !node.is_object() {
+            return None;
+        }
+        for (name, value) in node.members() {
+            match &*name {
+                "token" => token.token = value.text().unwrap_or_default(),
+                "logprob" => token.logprob = value.float().unwrap_or(f64::NEG_INFINITY),
+                "bytes" if value.is_array() => {
+                    token.bytes = value
+                        .items()
+                        .map(|byte| byte.count()?.try_into().ok())
+                        .collect();
+                }
+                "top_logprobs" => token.top_logprobs = TokenLogprob::list(value),
+                _ => {}
+            }
+        }
+        Some(token)
+    }
+}
