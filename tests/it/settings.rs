@@ -242,7 +242,7 @@ fn a_key_is_enough_for_the_default_server() {
 fn without_tls_the_default_server_is_told_to_be_out_of_reach() {
     refused(
         Client::builder().api_key(KEY),
-        "https://api.aimlapi.com cannot be reached: this build of aimlapi has no TLS (enable its feature `rustls` or \
+        "https://api.aimlapi.com:443 cannot be reached: this build of aimlapi has no TLS (enable its feature `rustls` or \
          `native-tls`; without one only http:// works)",
     );
 }
