@@ -328,10 +328,10 @@ fn one_deadline_holds_over_all_attempts() {
     assert!(error.attempts() <= 4, "{}", error.attempts());
 }
 
-/// What a call with a limit of 400 ms takes where the server spends the first 250 of them.
-fn exact(server: &Server) -> Error {
+/// A call that has to end at its limit of 400 ms, of which the server spends the first 250.
+fn exact(builder: ClientBuilder) -> Error {
     let (began, limit) = (Instant::now(), Duration::from_millis(400));
-    let error = say_hello(server.builder().timeout(limit)).unwrap_err();
+    let error = say_hello(builder.timeout(limit)).unwrap_err();
     assert!(began.elapsed() < limit + SPENT, "{error}");
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     error
@@ -346,7 +346,7 @@ fn a_later_attempt_has_only_the_time_that_is_left() {
         connection.send(respond(503, &[("retry-after-ms", "250")], ""))?;
         connection.fall_silent()
     });
-    assert_eq!(exact(&server).attempts(), 2);
+    assert_eq!(exact(server.builder()).attempts(), 2);
 }
 
 #[test]
@@ -357,7 +357,19 @@ fn the_body_of_an_answer_has_only_the_time_that_is_left() {
         connection.send("HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")?;
         drips(connection, " ")
     });
-    assert_eq!(exact(&server).attempts(), 1);
+    assert_eq!(exact(server.builder()).attempts(), 1);
+}
+
+#[test]
+fn silence_has_only_the_time_that_is_left_where_the_host_has_a_name() {
+    let server = Server::start(|_, connection| {
+        connection.request()?;
+        thread::sleep(SPENT);
+        connection.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")?;
+        connection.fall_silent()
+    });
+    let named = server.base_url().replace("127.0.0.1", "localhost");
+    exact(server.builder().base_url(named));
 }
 
 #[test]
