@@ -1,12 +1,13 @@
 //! What is asked: a model, messages and parameters, as a plain value.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::encoded::Encoded;
 use crate::{
@@ -188,10 +189,10 @@ impl ChatRequest {
     /// `logit_bias`: makes tokens, by their ids in the model's tokenizer, likelier (up to 100: chosen always) or less
     /// likely (down to -100: never). Default: none.
     pub fn logit_bias<T: ToString>(self, bias: impl IntoIterator<Item = (T, f64)>) -> Self {
-        let (mut map, mut finite) = (Map::new(), true);
+        let (mut map, mut finite) = (BTreeMap::new(), true);
         for (token, bias) in bias {
             finite &= bias.is_finite();
-            map.insert(token.to_string(), bias.into());
+            map.insert(token.to_string(), bias);
         }
         let request = self.set("logit_bias", &map);
         if finite {

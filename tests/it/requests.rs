@@ -30,6 +30,14 @@ fn param(request: ChatRequest, want: &str) {
     );
 }
 
+/// The same, whatever the order of the keys: with a feature of serde_json, `json!` keeps them in another one.
+#[track_caller]
+fn says(request: ChatRequest, want: &str) {
+    let want = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],{want}}}"#);
+    let want: Value = serde_json::from_str(&want).unwrap();
+    assert_eq!(serde_json::to_value(&request).unwrap(), want);
+}
+
 #[track_caller]
 fn messages(messages: impl IntoMessages, want: Value) {
     let request = serde_json::to_value(ChatRequest::new("m", messages)).unwrap();
@@ -81,67 +89,67 @@ fn what_is_not_set_is_not_sent() {
 
 #[test]
 fn every_setter_has_the_name_and_the_form_of_the_wire() {
-    param(ask().max_tokens(7), r#""max_tokens":7"#);
-    param(
+    says(ask().max_tokens(7), r#""max_tokens":7"#);
+    says(
         ask().max_completion_tokens(7),
         r#""max_completion_tokens":7"#,
     );
-    param(ask().temperature(0.2), r#""temperature":0.2"#);
-    param(ask().top_p(0.9), r#""top_p":0.9"#);
-    param(ask().top_k(40), r#""top_k":40"#);
-    param(ask().top_a(0.5), r#""top_a":0.5"#);
-    param(ask().min_p(0.001), r#""min_p":0.001"#);
-    param(ask().frequency_penalty(-2.0), r#""frequency_penalty":-2.0"#);
-    param(ask().presence_penalty(1.5), r#""presence_penalty":1.5"#);
-    param(ask().repetition_penalty(1.1), r#""repetition_penalty":1.1"#);
-    param(ask().seed(u64::MAX), r#""seed":18446744073709551615"#);
-    param(ask().n(2), r#""n":2"#);
-    param(ask().stop(["a", "b"]), r#""stop":["a","b"]"#);
-    param(ask().logprobs(true), r#""logprobs":true"#);
-    param(ask().top_logprobs(3), r#""top_logprobs":3"#);
-    param(
+    says(ask().temperature(0.2), r#""temperature":0.2"#);
+    says(ask().top_p(0.9), r#""top_p":0.9"#);
+    says(ask().top_k(40), r#""top_k":40"#);
+    says(ask().top_a(0.5), r#""top_a":0.5"#);
+    says(ask().min_p(0.001), r#""min_p":0.001"#);
+    says(ask().frequency_penalty(-2.0), r#""frequency_penalty":-2.0"#);
+    says(ask().presence_penalty(1.5), r#""presence_penalty":1.5"#);
+    says(ask().repetition_penalty(1.1), r#""repetition_penalty":1.1"#);
+    says(ask().seed(u64::MAX), r#""seed":18446744073709551615"#);
+    says(ask().n(2), r#""n":2"#);
+    says(ask().stop(["a", "b"]), r#""stop":["a","b"]"#);
+    says(ask().logprobs(true), r#""logprobs":true"#);
+    says(ask().top_logprobs(3), r#""top_logprobs":3"#);
+    says(
         ask().logit_bias([(50256, -100.0), (1, 0.5)]),
         r#""logit_bias":{"1":0.5,"50256":-100.0}"#,
     );
-    param(ask().echo(false), r#""echo":false"#);
-    param(
+    says(ask().echo(false), r#""echo":false"#);
+    says(
         ask().prediction("fn a() {}"),
         r#""prediction":{"content":"fn a() {}","type":"content"}"#,
     );
-    param(
+    says(
         ask().tools([Tool::function("f")]),
         r#""tools":[{"type":"function","function":{"name":"f"}}]"#,
     );
-    param(
+    says(
         ask().tool_choice(ToolChoice::Required),
         r#""tool_choice":"required""#,
     );
-    param(
+    says(
         ask().parallel_tool_calls(false),
         r#""parallel_tool_calls":false"#,
     );
-    param(
+    says(
         ask().normalize_tool_schemas(true),
         r#""normalize_tool_schemas":true"#,
     );
-    param(
+    says(
         ask().response_format(ResponseFormat::json_object()),
         r#""response_format":{"type":"json_object"}"#,
     );
-    param(
+    says(
         ask().reasoning_effort(ReasoningEffort::Low),
         r#""reasoning_effort":"low""#,
     );
-    param(
+    says(
         ask().reasoning(Reasoning::new().max_tokens(9)),
         r#""reasoning":{"max_tokens":9}"#,
     );
-    param(ask().provider("openai"), r#""provider":"openai""#);
-    param(
+    says(ask().provider("openai"), r#""provider":"openai""#);
+    says(
         ask().web_search_options(WebSearchOptions::new()),
         r#""web_search_options":{}"#,
     );
-    param(ask().param("top_q", vec![1, 2]), r#""top_q":[1,2]"#);
+    says(ask().param("top_q", vec![1, 2]), r#""top_q":[1,2]"#);
 }
 
 #[test]
