@@ -1,7 +1,5 @@
 //! Answers kept in files, so that what was paid for once can be had again. `testing.rs` documents the files.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -225,15 +223,16 @@ impl Slot {
     fn neighbours(&self) -> Vec<(OsString, Value)> {
         let wanted = self.path.file_name().unwrap_or_default();
         let directory = self.path.parent().unwrap_or(Path::new(""));
-        let mut nearest = BTreeSet::new();
+        let mut nearest: Vec<(usize, OsString)> = Vec::new();
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
             if Path::new(&name).extension().is_some_and(|it| it == "json") {
                 let alike = alike(name.as_encoded_bytes(), wanted.as_encoded_bytes());
-                nearest.insert((Reverse(alike), name));
-                if nearest.len() > MOST_COMPARED {
-                    nearest.pop_last();
-                }
+                let at = nearest.partition_point(|(other, theirs)| {
+                    *other > alike || (*other == alike && *theirs < name)
+                });
+                nearest.insert(at, (alike, name));
+                nearest.truncate(MOST_COMPARED);
             }
         }
         let read = |name: OsString| {
@@ -290,7 +289,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The recordings that threads of this process are calling for.
-static CALLING: (Mutex<BTreeSet<PathBuf>>, Condvar) = (Mutex::new(BTreeSet::new()), Condvar::new());
+static CALLING: (Mutex<Vec<PathBuf>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new());
 
 /// While it lives, no other thread of this process sends the same request.
 pub(crate) struct Turn<'a>(Option<&'a Path>);
@@ -310,7 +309,7 @@ impl Slot {
         if waited.timed_out() {
             return None;
         }
-        calling.insert(self.path.clone());
+        calling.push(self.path.clone());
         Some(Turn(Some(&self.path)))
     }
 }
@@ -320,7 +319,7 @@ impl Drop for Turn<'_> {
         if let Some(path) = self.0 {
             let (calling, done) = &CALLING;
             let mut calling = calling.lock().unwrap_or_else(PoisonError::into_inner);
-            calling.remove(path);
+            calling.retain(|other| other != path);
             done.notify_all();
         }
     }

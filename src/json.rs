@@ -106,8 +106,25 @@ impl<'a> Json<'a> {
         self.has_escapes && (self.text.contains("\\ud") || self.text.contains("\\uD"))
     }
 
+    /// Whether strict readers take it too.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.nodes.iter().all(|span| {
+            let text = self.slice(*span).as_bytes();
+            match span.kind {
+                Kind::Text | Kind::Escaped => text.iter().all(|byte| *byte >= b' '),
+                Kind::Number => text.last().is_some_and(u8::is_ascii_digit),
+                _ => true,
+            }
+        })
+    }
+
     pub(crate) fn root(&self) -> Node<'_> {
         Node { json: self, at: 0 }
+    }
+
+    fn slice(&self, span: Span) -> &'a str {
+        let place = index(span.start)..index(span.end);
+        self.text.get(place).unwrap_or_default()
     }
 }
 
@@ -368,10 +385,7 @@ impl<'a> Node<'a> {
     }
 
     fn slice(self, span: Span) -> &'a str {
-        self.json
-            .text
-            .get(index(span.start)..index(span.end))
-            .unwrap_or_default()
+        self.json.slice(span)
     }
 
     pub(crate) fn shape(self) -> Shape {

@@ -1,45 +1,18 @@
 //! One recording as text: what a file of a cassette holds. `testing.rs` documents it. Knows no files and no modes.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-use crate::json::value_of;
+use crate::json::{Json, Node, value_of};
 use crate::refusal::one_line;
 use crate::transport::Head;
 use crate::{ChatRequest, Error, Result};
 
-const VERSION: u32 = 1;
+const VERSION: u64 = 1;
 
 /// No larger recording is written or read, so that a foreign file cannot fill the memory.
 pub(crate) const MOST_BYTES: usize = 64 << 20;
-
-#[derive(Serialize, Deserialize)]
-struct Tape<'a> {
-    version: u32,
-    #[serde(borrow)]
-    request: &'a RawValue,
-    status: u16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    client_request_id: Option<String>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    usd_spent: Option<&'a RawValue>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    body: Option<&'a RawValue>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    events: Option<&'a RawValue>,
-}
-
-/// Read before the rest, which another version may not have.
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
-}
 
 /// An answer as it was recorded.
 pub(crate) struct Recording {
@@ -70,25 +43,37 @@ impl Events {
 
 /// The text of a recording, or why there can be none.
 pub(crate) fn write(canonical: &str, head: &Head, answer: &Answer<'_>) -> Result<String, String> {
-    let raw = |json: String| RawValue::from_string(json).map_err(|e| e.to_string());
-    let request = raw(pretty(canonical))?;
-    let usd_spent = head.usd_spent.map(|usd| raw(usd.to_string())).transpose()?;
-    let (body, events) = match answer {
-        Answer::Body(body) => (Some(raw(verbatim(body).into_owned())?), None),
-        Answer::Events(Events(items)) => (None, Some(raw(format!("[{items}\n  ]"))?)),
+    let mut text = format!("{{\n  \"version\": {VERSION}");
+    let mut add = |name: &str, json: &str| {
+        for piece in [",\n  \"", name, "\": ", json] {
+            text.push_str(piece);
+        }
     };
-    let tape = Tape {
-        version: VERSION,
-        request: &request,
-        status: head.status,
-        request_id: head.id().map(str::to_owned),
-        client_request_id: head.client_request_id.clone(),
-        usd_spent: usd_spent.as_deref(),
-        body: body.as_deref(),
-        events: events.as_deref(),
-    };
-    let mut text = serde_json::to_string_pretty(&tape).map_err(|e| e.to_string())?;
-    text.push('\n');
+    // Indented to stand inside of the file's own object.
+    let request = format!("{:#}", value(canonical));
+    add("request", &request.replace('\n', "\n  "));
+    add("status", &head.status.to_string());
+    let ids = [
+        ("request_id", head.id()),
+        ("client_request_id", head.client_request_id.as_deref()),
+    ];
+    for (name, id) in ids {
+        if let Some(id) = id {
+            add(name, &Value::from(id).to_string());
+        }
+    }
+    if let Some(usd) = head.usd_spent {
+        add("usd_spent", &usd.to_string());
+    }
+    match answer {
+        Answer::Body(body) => add("body", &verbatim(body)),
+        Answer::Events(Events(items)) => {
+            add("events", "[");
+            text.push_str(items);
+            text.push_str("\n  ]");
+        }
+    }
+    text.push_str("\n}\n");
     if text.len() > MOST_BYTES {
         return Err(format!("it would be larger than {MOST_BYTES} bytes"));
     }
@@ -97,57 +82,62 @@ pub(crate) fn write(canonical: &str, head: &Head, answer: &Answer<'_>) -> Result
 
 /// The answer in a recording of this request, or what is wrong with it.
 pub(crate) fn read(text: &str, canonical: &str) -> Result<Recording, String> {
-    let damage = |e: serde_json::Error| e.to_string();
-    let Version { version } = serde_json::from_str(text).map_err(damage)?;
-    if version != VERSION {
-        return Err(format!("its version is {version}, not {VERSION}"));
+    let json = Json::read(text).map_err(|e| e.to_string())?;
+    let tape = json.root();
+    // Before the rest, which another version may not have.
+    let version = tape.get("version").ok_or("it has no version")?;
+    if version.count() != Some(VERSION) {
+        return Err(format!("its version is {}, not {VERSION}", version.raw()));
     }
-    let tape: Tape<'_> = serde_json::from_str(text).map_err(damage)?;
-    let request = tape.request.get();
+    let request = tape.get("request").ok_or("it has no request")?;
     // An escape takes six times the byte it stands for, and a float may have zeros to spare. A request that is longer
     // still is another one, and not worth the memory that its value takes.
-    let length = request.bytes().filter(|b| !b.is_ascii_whitespace()).count();
-    if length > canonical.len() * 6 + 1024 {
+    let bytes = request.raw().bytes();
+    if bytes.filter(|b| !b.is_ascii_whitespace()).count() > canonical.len() * 6 + 1024 {
         return Err("it holds another request than its name says, and a longer one".to_owned());
     }
-    let recorded = value_of(request).ok_or("its request cannot be read")?;
-    if sorted(&recorded) != canonical {
+    let mut recorded = request.value().ok_or("its request cannot be read")?;
+    if sorted(&mut recorded) != canonical {
         let asked = value(canonical);
         let difference = describe(&differences(&recorded, &asked));
         return Err(format!(
             "it holds another request than its name says: {difference}"
         ));
     }
-    // By std, as serde_json's floats may be one place off.
-    let usd_spent = tape.usd_spent.map(|usd| usd.get().parse()).transpose();
-    let usd_spent = usd_spent.map_err(|_| "its usd_spent is no number")?;
+    let status = tape.get("status").and_then(Node::count);
+    let status = status.and_then(|status| status.try_into().ok());
+    let id = |name: &str| match tape.get(name).map(Node::str) {
+        Some(None) => Err(format!("its {name} is no text")),
+        id => Ok(id.flatten().map(Cow::into_owned)),
+    };
+    let usd_spent = match tape.get("usd_spent").map(Node::float) {
+        Some(None) => return Err("its usd_spent is no number".to_owned()),
+        usd => usd.flatten(),
+    };
     let head = Head::recorded(
-        tape.status,
-        tape.request_id,
-        tape.client_request_id,
+        status.ok_or("its status is no HTTP status")?,
+        id("request_id")?,
+        id("client_request_id")?,
         usd_spent,
     );
-    match (tape.body, tape.events) {
+    match (tape.get("body"), tape.get("events")) {
         (Some(body), None) => Ok(Recording {
             head,
             body: text_of(body).into_owned().into_bytes(),
         }),
-        (None, Some(events)) => {
-            let events: Vec<&RawValue> =
-                serde_json::from_str(events.get()).map_err(|_| "its events are no list")?;
-            Ok(Recording {
-                head: head.of_stream(),
-                body: stream(&events).into_bytes(),
-            })
-        }
+        (None, Some(events)) if events.is_array() => Ok(Recording {
+            head: head.of_stream(),
+            body: stream(events).into_bytes(),
+        }),
+        (None, Some(_)) => Err("its events are no list".to_owned()),
         _ => Err("it has neither a body nor events, or both".to_owned()),
     }
 }
 
 /// Events as a server would send them.
-fn stream(events: &[&RawValue]) -> String {
+fn stream(events: Node<'_>) -> String {
     let mut stream = String::new();
-    for event in events {
+    for event in events.items() {
         for line in text_of(event).split('\n') {
             stream.push_str("data: ");
             stream.push_str(line);
@@ -161,25 +151,22 @@ fn stream(events: &[&RawValue]) -> String {
 
 /// The request in a recording, if it is one.
 pub(crate) fn request_in(text: &str) -> Option<Value> {
-    let tape: Tape<'_> = serde_json::from_str(text).ok()?;
-    value_of(tape.request.get())
+    Json::read(text).ok()?.root().get("request")?.value()
 }
 
 /// Text as JSON from which [`text_of`] has every byte back: as it is where it is JSON itself, else as a string.
 fn verbatim(text: &str) -> Cow<'_, str> {
-    match serde_json::from_str::<&RawValue>(text) {
-        // White space around it is not in a RawValue; and what is a string already would lose its quotes.
-        Ok(json) if json.get() == text && !text.starts_with('"') => Cow::Borrowed(text),
+    match Json::read(text) {
+        // What is a string already would lose its quotes, and white space around a value is none of it.
+        Ok(json) if json.is_strict() && json.root().raw() == text && !text.starts_with('"') => {
+            Cow::Borrowed(text)
+        }
         _ => Cow::Owned(Value::from(text).to_string()),
     }
 }
 
-fn text_of(json: &RawValue) -> Cow<'_, str> {
-    let text = json.get();
-    match text.starts_with('"').then(|| serde_json::from_str(text)) {
-        Some(Ok(string)) => Cow::Owned(string),
-        _ => Cow::Borrowed(text),
-    }
+fn text_of(json: Node<'_>) -> Cow<'_, str> {
+    json.str().unwrap_or(Cow::Borrowed(json.raw()))
 }
 
 /// The request as sent, without what says whether it is streamed, in one form for all that say the same.
@@ -193,7 +180,7 @@ pub(crate) fn canonical(request: &ChatRequest) -> Result<String> {
     if let Some(object) = value.as_object_mut() {
         object.remove("stream_options");
     }
-    Ok(sorted(&value))
+    Ok(sorted(&mut value))
 }
 
 /// The value of a canonical text.
@@ -203,35 +190,38 @@ pub(crate) fn value(canonical: &str) -> Value {
 
 /// JSON text with sorted keys, no white space, and floats as std writes them: serde_json's own order and floats differ
 /// with its features and versions, and the name of a file must not.
-fn sorted(value: &Value) -> String {
-    match value {
-        Value::Object(object) => {
-            let names: BTreeSet<&String> = object.keys().collect();
-            let members: Vec<String> = names
-                .into_iter()
-                .filter_map(|name| {
-                    let value = sorted(object.get(name)?);
-                    Some(format!("{}:{value}", Value::from(name.as_str())))
-                })
-                .collect();
-            format!("{{{}}}", members.join(","))
+fn sorted(value: &mut Value) -> String {
+    fn write(value: &Value, out: &mut String) {
+        match value {
+            Value::Object(object) => {
+                out.push('{');
+                for (place, (name, value)) in object.iter().enumerate() {
+                    out.push_str(if place == 0 { "" } else { "," });
+                    out.push_str(&Value::from(name.as_str()).to_string());
+                    out.push(':');
+                    write(value, out);
+                }
+                out.push('}');
+            }
+            Value::Array(list) => {
+                out.push('[');
+                for (place, value) in list.iter().enumerate() {
+                    out.push_str(if place == 0 { "" } else { "," });
+                    write(value, out);
+                }
+                out.push(']');
+            }
+            Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+                Some(float) => out.push_str(&float.to_string()),
+                None => out.push_str(&number.to_string()),
+            },
+            scalar => out.push_str(&scalar.to_string()),
         }
-        Value::Array(list) => {
-            let items: Vec<String> = list.iter().map(sorted).collect();
-            format!("[{}]", items.join(","))
-        }
-        Value::Number(number) if number.is_f64() => number
-            .as_f64()
-            .map_or_else(|| number.to_string(), |float| float.to_string()),
-        scalar => scalar.to_string(),
     }
-}
-
-/// Indented to stand inside of the file's own object.
-fn pretty(canonical: &str) -> String {
-    serde_json::to_string_pretty(&value(canonical))
-        .unwrap_or_default()
-        .replace('\n', "\n  ")
+    value.sort_all_objects();
+    let mut out = String::new();
+    write(value, &mut out);
+    out
 }
 
 /// `gemma-2-27b-it_why-is-the-sky-blue_0123456789abcdef.json`
@@ -292,9 +282,11 @@ pub(crate) fn differences<'a>(recorded: &'a Value, asked: &'a Value) -> Vec<Diff
         };
         match (recorded, asked) {
             (Some(Value::Object(a)), Some(Value::Object(b))) => {
-                let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-                for name in names {
-                    compare(below(name), a.get(name), b.get(name), found);
+                for (name, recorded) in a {
+                    compare(below(name), Some(recorded), b.get(name), found);
+                }
+                for (name, asked) in b.iter().filter(|(name, _)| !a.contains_key(*name)) {
+                    compare(below(name), None, Some(asked), found);
                 }
             }
             (Some(Value::Array(a)), Some(Value::Array(b))) => {
@@ -405,18 +397,22 @@ mod tests {
             r#"{"half":"\ud83d"}"#,
             "\"a string\"",
             "no JSON",
+            "[NaN]",
+            "[\"\u{1}\"]",
             "",
             "null",
             "{} {}",
         ] {
-            let raw = RawValue::from_string(verbatim(text).into_owned()).unwrap();
-            assert_eq!(text_of(&raw), text);
+            let json = verbatim(text);
+            let strict = serde_json::from_str::<&serde_json::value::RawValue>(&json);
+            assert!(strict.is_ok(), "{json}");
+            assert_eq!(text_of(Json::read(&json).unwrap().root()), text);
         }
     }
 
     #[test]
     fn the_canonical_form_depends_on_nothing_but_the_request() {
-        let text = |json: &str| sorted(&serde_json::from_str(json).unwrap());
+        let text = |json: &str| sorted(&mut serde_json::from_str(json).unwrap());
         assert_eq!(
             text(r#"{ "b": [1, 1.0, 1e20], "a": {"d": "é\u00e9\n", "c": null} }"#),
             r#"{"a":{"c":null,"d":"éé\n"},"b":[1,1,100000000000000000000]}"#

@@ -683,7 +683,7 @@ fn a_damaged_recording_is_an_error_that_names_it() {
         "\"status\": 200, \"usd_spent\": \"free\"",
         "its usd_spent is no number",
     );
-    rewritten("\n}", "", "EOF while parsing an object at line 14 column 0");
+    rewritten("\n}", "", "the JSON ends too early, at byte 427");
     rewritten(
         "\"version\": 1",
         "\"version\": 2",
@@ -692,12 +692,12 @@ fn a_damaged_recording_is_an_error_that_names_it() {
     rewritten(
         "\"version\": 1,",
         "",
-        "missing field `version` at line 14 column 1",
+        "it has no version",
     );
     rewritten(
         "\"status\": 200",
-        "\"status\": \"200\"",
-        "invalid type: string \"200\", expected u16 at line 12 column 17",
+        "\"status\": 65736",
+        "its status is no HTTP status",
     );
     rewritten(
         "\"body\"",
