@@ -8,7 +8,7 @@ use crate::content::ContentPart;
 use crate::json::{Json, Node};
 use crate::message::{is_sent_back, reasoning_text};
 use crate::surrogates::Halves;
-use crate::{Choice, Completion, Content, FinishReason, Logprobs, Message, Role, ToolCall, Usage};
+use crate::{Choice, Completion, Content, FinishReason, Logprobs, Message, Role, Usage};
 
 /// More choices or tool calls than this are an attack and no answer.
 pub(crate) const MOST: usize = 1024;
@@ -244,10 +244,7 @@ fn add_delta(
                     add_parts(message, parts, said);
                 }
             }
-            ("tool_calls", _) => {
-                let pieces = value.items().filter_map(ToolCall::read).take(MOST + 1);
-                calls.add(&mut message.tool_calls, pieces)?;
-            }
+            ("tool_calls", _) => calls.add(&mut message.tool_calls, value)?,
             ("annotations", _) => choice.citations.extend(citations(value)),
             (field, _) if !is_sent_back(field) => {}
             (field, Some(more)) => {

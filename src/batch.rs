@@ -1,7 +1,6 @@
 //! Many requests: answered in order, by a bounded number of threads, at a pace that the server sets.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
@@ -60,8 +59,8 @@ pub struct Batch<I> {
     input: Option<Input>,
     concurrency: usize,
     observer: Option<Observer>,
-    /// The answers that have come before their turn, by their numbers.
-    answers: BTreeMap<u64, Result<Completion>>,
+    /// The answers that have come before their turn, with their numbers: no more than are taken ahead.
+    answers: Vec<(u64, Result<Completion>)>,
     /// The number of the answer that is handed over next.
     next: u64,
     progress: Progress,
@@ -147,7 +146,7 @@ impl<I> Batch<I> {
             input: Some(Box::new(input)),
             concurrency: 8,
             observer: None,
-            answers: BTreeMap::new(),
+            answers: Vec::new(),
             next: 0,
             progress: Progress::default(),
             started: None,
@@ -252,7 +251,9 @@ impl<I> Iterator for Batch<I> {
         }
         loop {
             self.collect();
-            if let Some(answer) = self.answers.remove(&self.next) {
+            let is_next = |(number, _): &(u64, _)| *number == self.next;
+            if let Some(at) = self.answers.iter().position(is_next) {
+                let (_, answer) = self.answers.swap_remove(at);
                 self.next += 1;
                 self.work.hand_over();
                 return Some(answer);

@@ -1,13 +1,14 @@
 //! Batches that somebody else works through: the JSON lines that batch endpoints and `vllm run-batch` read, and the
 //! lines that they answer with.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::io::BufRead;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::json::{Json, Node};
 use crate::transport::Head;
 use crate::{ChatRequest, Completion, Error, Result};
 
@@ -103,8 +104,12 @@ fn to_line(line: &impl Serialize) -> Result<String> {
 /// ```
 #[derive(Debug)]
 pub struct BatchResults {
-    answers: BTreeMap<String, Result<Completion>>,
+    /// Sorted by their ids.
+    answers: Vec<Row>,
 }
+
+/// An id, and the answer until it is taken.
+type Row = (String, Option<Result<Completion>>);
 
 impl BatchResults {
     /// Reads a result file to its end.
@@ -115,26 +120,20 @@ impl BatchResults {
     /// `custom_id`: what was paid for must not be passed over. The error of a single request is no error of the file:
     /// [`take`](BatchResults::take) returns it.
     pub fn read(reader: impl BufRead) -> Result<BatchResults> {
-        let mut answers = BTreeMap::new();
+        let mut answers = Vec::new();
         let values = serde_json::Deserializer::from_reader(reader);
         for value in values.into_iter::<Box<RawValue>>() {
             let value = value.map_err(|e| {
                 Error::undecodable(&format!("the results cannot be read: {e}"), "").with_cause(e)
             })?;
-            let list: Vec<&RawValue> = match serde_json::from_str(value.get()) {
-                Ok(list) => list,
-                Err(_) => vec![&value],
-            };
-            for result in list {
-                let number = answers.len() + 1;
-                let line: Line<'_> = serde_json::from_str(result.get()).map_err(|e| {
-                    let what = format!("result {number} of the batch is none: {e}");
-                    Error::undecodable(&what, result.get())
-                })?;
-                let answer = line.answer(result.get());
-                if answers.insert(line.custom_id.clone(), answer).is_some() {
-                    let what = format!("two results of the batch are of {:?}", line.custom_id);
-                    return Err(Error::undecodable(&what, result.get()));
+            read_results(value.get(), &mut answers)?;
+        }
+        answers.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for pair in answers.windows(2) {
+            if let [(one, _), (other, _)] = pair {
+                if one == other {
+                    let what = format!("two results of the batch are of {one:?}");
+                    return Err(Error::undecodable(&what, ""));
                 }
             }
         }
@@ -144,148 +143,112 @@ impl BatchResults {
     /// Takes out the answer to the request with this id, or its error; `None` if the file has neither. To have the
     /// answers in the order of the requests, ask in that order.
     pub fn take(&mut self, custom_id: &str) -> Option<Result<Completion>> {
-        self.answers.remove(custom_id)
+        let find = |(id, _): &(String, _)| id.as_str().cmp(custom_id);
+        let at = self.answers.binary_search_by(find).ok()?;
+        self.answers.get_mut(at)?.1.take()
     }
 
     /// The ids of the answers that have not been taken, sorted.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
-        self.answers.keys().map(String::as_str)
+        let left = self.answers.iter().filter(|(_, answer)| answer.is_some());
+        left.map(|(id, _)| id.as_str())
     }
 }
 
-/// A result. What it quotes stays the text that came, so that `raw()` has every byte.
-#[derive(Deserialize)]
-struct Line<'a> {
-    custom_id: String,
-    #[serde(borrow, default)]
-    response: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    result: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Response<'a> {
-    status_code: Value,
-    request_id: Value,
-    #[serde(borrow)]
-    body: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Outcome<'a> {
-    #[serde(rename = "type")]
-    kind: Value,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-}
-
-impl Line<'_> {
-    fn answer(&self, line: &str) -> Result<Completion> {
-        if let Some(response) = self.response {
-            return self.answer_in(response.get());
-        }
-        let result = self.result.map_or(line, RawValue::get);
-        let outcome: Outcome<'_> = serde_json::from_str(result).unwrap_or_default();
-        match outcome.message {
-            Some(message) => of_message(message.get()),
-            // An error, or a request that was cancelled or has expired.
-            None => Err(Error::unanswered(
-                outcome.kind.as_str().unwrap_or_default(),
-                self.error.map_or(result, RawValue::get),
-            )),
-        }
+/// One result, or an array of them. What they quote stays the text that came, so that `raw()` has every byte.
+fn read_results(text: &str, answers: &mut Vec<(String, Option<Result<Completion>>)>) -> Result<()> {
+    let broken = |why: &str, number: usize, text: &str| {
+        let what = format!("result {number} of the batch is none: {why}");
+        Error::undecodable(&what, text)
+    };
+    let json = Json::read(text).map_err(|e| broken(&e.to_string(), answers.len() + 1, text))?;
+    let root = json.root();
+    let one = Some(root).filter(|root| !root.is_array());
+    for result in one.into_iter().chain(root.items()) {
+        let Some(id) = result.get("custom_id").and_then(Node::str) else {
+            return Err(broken(
+                "it has no custom_id",
+                answers.len() + 1,
+                result.raw(),
+            ));
+        };
+        answers.push((id.into_owned(), Some(answer(result))));
     }
+    Ok(())
+}
 
-    fn answer_in(&self, response: &str) -> Result<Completion> {
-        let Response {
-            status_code,
-            request_id,
-            body,
-        } = serde_json::from_str(response).unwrap_or_default();
-        let status = status_code.as_u64().and_then(|code| code.try_into().ok());
-        let status: u16 = status.unwrap_or(200);
-        let id = request_id.as_str().map(str::to_owned);
-        let head = Head::recorded(status, id, None, None);
-        // vllm run-batch puts an error beside the response, and did put the answer in its place.
-        let text = body.or(self.error).map_or(response, RawValue::get);
-        if !(200..300).contains(&status) || (body.is_none() && self.error.is_some()) {
-            return Err(Error::reported(status, text).with_request_id(&head));
-        }
-        let mut answer =
-            Completion::decode(status, text.to_owned()).map_err(|e| e.with_request_id(&head))?;
-        answer.take_head(&head);
-        Ok(answer)
+fn answer(line: Node<'_>) -> Result<Completion> {
+    let error = line.get("error");
+    if let Some(response) = line.get("response") {
+        return answer_in(response, error);
     }
+    let result = line.get("result").unwrap_or(line);
+    match result.get("message") {
+        Some(message) => of_message(message),
+        // An error, or a request that was cancelled or has expired.
+        None => Err(Error::unanswered(
+            &result.get("type").and_then(Node::str).unwrap_or_default(),
+            error.unwrap_or(result).raw(),
+        )),
+    }
+}
+
+/// The answer in a response. `error` is what stands beside it.
+fn answer_in(response: Node<'_>, error: Option<Node<'_>>) -> Result<Completion> {
+    let status = response.get("status_code").and_then(Node::count);
+    let status = status.and_then(|code| code.try_into().ok()).unwrap_or(200);
+    let id = response.get("request_id").and_then(Node::str);
+    let head = Head::recorded(status, id.map(Cow::into_owned), None, None);
+    let body = response.get("body");
+    // vllm run-batch puts an error beside the response, and did put the answer in its place.
+    let text = body.or(error).unwrap_or(response).raw();
+    if !(200..300).contains(&status) || (body.is_none() && error.is_some()) {
+        return Err(Error::reported(status, text).with_request_id(&head));
+    }
+    let mut answer =
+        Completion::decode(status, text.to_owned()).map_err(|e| e.with_request_id(&head))?;
+    answer.take_head(&head);
+    Ok(answer)
 }
 
 /// An answer: a chat completion, or an Anthropic message.
-fn of_message(text: &str) -> Result<Completion> {
-    let completion = match serde_json::from_str::<AnthropicMessage<'_>>(text) {
-        Ok(message) => message.into_completion(),
-        Err(_) => text.to_owned(),
+fn of_message(message: Node<'_>) -> Result<Completion> {
+    let completion = match message.get("content").filter(|content| content.is_array()) {
+        Some(content) => of_anthropic(message, content),
+        None => message.raw().to_owned(),
     };
     Completion::decode(200, completion)
 }
 
-#[derive(Deserialize)]
-struct AnthropicMessage<'a> {
-    #[serde(borrow, default)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Vec<&'a RawValue>,
-    #[serde(default)]
-    stop_reason: Value,
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Block<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(borrow, default)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    input: Option<&'a RawValue>,
-}
-
-impl AnthropicMessage<'_> {
-    /// The JSON of the chat completion that says the same, put together from the message's own text.
-    fn into_completion(self) -> String {
-        let text = |json: Option<&'_ RawValue>| json.map_or("null", RawValue::get).to_owned();
-        let (mut content, mut calls) = (Vec::new(), Vec::new());
-        for block in self.content {
-            match serde_json::from_str::<Block<'_>>(block.get()) {
-                Ok(call) if call.kind == "tool_use" => calls.push(format!(
-                    r#"{{"id":{},"type":"function","function":{{"name":{},"arguments":{}}}}}"#,
-                    text(call.id),
-                    text(call.name),
-                    Value::from(call.input.map_or("", RawValue::get)),
-                )),
-                _ => content.push(block.get()),
-            }
+/// The JSON of the chat completion that says the same, put together from the message's own text.
+fn of_anthropic(message: Node<'_>, content: Node<'_>) -> String {
+    let text = |of: Node<'_>, name: &str| of.get(name).map_or("null", Node::raw).to_owned();
+    let (mut parts, mut calls) = (Vec::new(), Vec::new());
+    for block in content.items() {
+        if block.get("type").and_then(Node::str).as_deref() == Some("tool_use") {
+            calls.push(format!(
+                r#"{{"id":{},"type":"function","function":{{"name":{},"arguments":{}}}}}"#,
+                text(block, "id"),
+                text(block, "name"),
+                Value::from(block.get("input").map_or("", Node::raw)),
+            ));
+        } else {
+            parts.push(block.raw());
         }
-        let finish_reason = match self.stop_reason.as_str() {
-            Some("end_turn" | "stop_sequence") => "stop".into(),
-            Some("max_tokens") => "length".into(),
-            Some("tool_use") => "tool_calls".into(),
-            _ => self.stop_reason,
-        };
-        format!(
-            r#"{{"id":{},"model":{},"choices":[{{"index":0,"message":{{"role":"assistant","content":[{}],"tool_calls":[{}]}},"finish_reason":{finish_reason}}}],"usage":{}}}"#,
-            text(self.id),
-            text(self.model),
-            content.join(","),
-            calls.join(","),
-            text(self.usage),
-        )
     }
+    let finish_reason = text(message, "stop_reason");
+    let finish_reason = match finish_reason.as_str() {
+        r#""end_turn""# | r#""stop_sequence""# => r#""stop""#,
+        r#""max_tokens""# => r#""length""#,
+        r#""tool_use""# => r#""tool_calls""#,
+        other => other,
+    };
+    format!(
+        r#"{{"id":{},"model":{},"choices":[{{"index":0,"message":{{"role":"assistant","content":[{}],"tool_calls":[{}]}},"finish_reason":{finish_reason}}}],"usage":{}}}"#,
+        text(message, "id"),
+        text(message, "model"),
+        parts.join(","),
+        calls.join(","),
+        text(message, "usage"),
+    )
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::ToolCall;
 use crate::accumulate::{MOST, TooMany};
-use crate::json::Json;
+use crate::json::{Json, Node};
 
 /// For each tool call of one choice, its `index` where the server counts them. It is not kept in the call: a whole
 /// answer's have none.
@@ -12,16 +12,18 @@ use crate::json::Json;
 pub(crate) struct CallPieces(Vec<Option<u64>>);
 
 impl CallPieces {
-    /// Adds the pieces that one event holds.
+    /// Adds the pieces in the `tool_calls` of one event.
     pub(crate) fn add(
         &mut self,
         calls: &mut Vec<ToolCall>,
-        pieces: impl Iterator<Item = ToolCall>,
+        pieces: Node<'_>,
     ) -> Result<(), TooMany> {
         let last = calls.len().checked_sub(1);
-        for mut piece in pieces {
-            let index = piece.extra.remove("index");
-            let index = index.and_then(|index| index.as_u64());
+        for node in pieces.items().take(MOST + 1) {
+            let Some(piece) = ToolCall::read(node) else {
+                continue;
+            };
+            let index = node.get("index").and_then(Node::count);
             let at = self.find(calls, last, index, &piece);
             match at.and_then(|at| calls.get_mut(at)) {
                 Some(call) => lengthen(call, piece),
@@ -105,15 +107,14 @@ fn merge(old: &mut Map<String, Value>, new: Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::from_str;
 
     /// Each text is the `tool_calls` of one delta, and each call is its id, its name and its arguments.
     #[track_caller]
     fn calls(pieces: &[&str], want: &[(&str, &str, &str)]) {
         let (mut all, mut known) = (Vec::new(), CallPieces::default());
         for piece in pieces {
-            let pieces: Vec<ToolCall> = from_str(piece).unwrap();
-            known.add(&mut all, pieces.into_iter()).unwrap();
+            let pieces = Json::read(piece).unwrap();
+            known.add(&mut all, pieces.root()).unwrap();
         }
         let shown = all
             .iter()

@@ -413,10 +413,6 @@ impl Choice {
         if let Some(annotations) = said.and_then(|node| node.get("annotations")) {
             choice.citations = citations(annotations);
         }
-        for call in &mut choice.message.tool_calls {
-            // Its place says the same.
-            call.extra.remove("index");
-        }
         choice
     }
 }

@@ -4,6 +4,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::encoded::Encoded;
+use crate::json::value_of;
 use crate::{Result, schema};
 
 /// What form the answer has: text, JSON, or JSON of a given schema.
@@ -139,12 +140,9 @@ impl ResponseFormat {
         let Form::JsonSchema { schema, .. } = &self.0 else {
             return Vec::new();
         };
-        match schema
-            .as_ref()
-            .map(|schema| serde_json::from_str(schema.get()))
-        {
-            Ok(Ok(schema)) => schema::lint(&schema),
-            Ok(Err(e)) => vec![format!("$: {e}")],
+        match schema.as_ref().map(|schema| value_of(schema.get())) {
+            Ok(Some(schema)) => schema::lint(&schema),
+            Ok(None) => vec!["$: the schema is null, or nested too deeply".to_owned()],
             Err(reason) => vec![format!("$: {reason}")],
         }
     }

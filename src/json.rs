@@ -650,6 +650,13 @@ fn push_unit(unit: u16, half: &mut Option<u16>, out: &mut String) {
     }
 }
 
+/// Keeps a member as it is, unless it is null.
+pub(crate) fn keep(object: &mut Map<String, Value>, name: Cow<'_, str>, value: Node<'_>) {
+    if let Some(value) = value.value() {
+        object.insert(name.into_owned(), value);
+    }
+}
+
 /// What a text holds that is JSON and not null.
 pub(crate) fn value_of(text: &str) -> Option<Value> {
     Json::read(text).ok()?.root().value()

@@ -299,11 +299,7 @@ impl Message {
                         return None;
                     }
                 }
-                other if keeps(other) => {
-                    message
-                        .fields
-                        .extend(value.value().map(|value| (name.into_owned(), value)));
-                }
+                other if keeps(other) => json::keep(&mut message.fields, name, value),
                 _ => {}
             }
         }

@@ -1,13 +1,12 @@
 //! What is asked: a model, messages and parameters, as a plain value.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::encoded::Encoded;
 use crate::{
@@ -99,13 +98,13 @@ impl ChatRequest {
     /// `max_tokens`: the most tokens that the answer may have; what is longer is cut off, with
     /// [`FinishReason::Length`](crate::FinishReason::Length). At least 1. Default: the model's own.
     pub fn max_tokens(self, tokens: u32) -> Self {
-        self.set("max_tokens", &tokens)
+        self.set("max_tokens", tokens)
     }
 
     /// `max_completion_tokens`: the newer name of [`max_tokens`](Self::max_tokens), which counts the tokens of the
     /// reasoning too. At least 1. Default: the model's own.
     pub fn max_completion_tokens(self, tokens: u32) -> Self {
-        self.set("max_completion_tokens", &tokens)
+        self.set("max_completion_tokens", tokens)
     }
 
     /// `temperature`: how much chance is in the answer, from 0 to 2; 0.2 is sober, 0.8 is varied. Set this or
@@ -122,7 +121,7 @@ impl ChatRequest {
 
     /// `top_k`: only this many of the likeliest tokens are chosen from. Default: all.
     pub fn top_k(self, tokens: u32) -> Self {
-        self.set("top_k", &tokens)
+        self.set("top_k", tokens)
     }
 
     /// `top_a`: drops tokens that are much less likely than the likeliest. 0 to 1. Default: off.
@@ -154,12 +153,12 @@ impl ChatRequest {
     /// `seed`: the same seed and parameters should give the same answer; servers do their best at it. At least 1.
     /// Default: another one each time.
     pub fn seed(self, seed: u64) -> Self {
-        self.set("seed", &seed)
+        self.set("seed", seed)
     }
 
     /// `n`: how many answers to give; each is paid for. At least 1. Default: 1. Not documented for Gemma 2.
     pub fn n(self, answers: u32) -> Self {
-        self.set("n", &answers)
+        self.set("n", answers)
     }
 
     /// `stop`: the answer ends before the first of these texts, up to 4. Default: none.
@@ -171,30 +170,30 @@ impl ChatRequest {
     /// ```
     pub fn stop<T: Into<String>>(self, sequences: impl IntoIterator<Item = T>) -> Self {
         let sequences: Vec<String> = sequences.into_iter().map(Into::into).collect();
-        self.set("stop", &sequences)
+        self.set("stop", sequences)
     }
 
     /// `logprobs`: whether to tell how likely each token was; see [`Choice::logprobs`](crate::Choice::logprobs).
     /// Default: false.
     pub fn logprobs(self, logprobs: bool) -> Self {
-        self.set("logprobs", &logprobs)
+        self.set("logprobs", logprobs)
     }
 
     /// `top_logprobs`: how many of the likeliest tokens to tell for each place, 0 to 20. Needs
     /// [`logprobs(true)`](Self::logprobs). Default: 0.
     pub fn top_logprobs(self, tokens: u32) -> Self {
-        self.set("top_logprobs", &tokens)
+        self.set("top_logprobs", tokens)
     }
 
     /// `logit_bias`: makes tokens, by their ids in the model's tokenizer, likelier (up to 100: chosen always) or less
     /// likely (down to -100: never). Default: none.
     pub fn logit_bias<T: ToString>(self, bias: impl IntoIterator<Item = (T, f64)>) -> Self {
-        let (mut map, mut finite) = (BTreeMap::new(), true);
+        let (mut map, mut finite) = (Map::new(), true);
         for (token, bias) in bias {
             finite &= bias.is_finite();
-            map.insert(token.to_string(), bias);
+            map.insert(token.to_string(), bias.into());
         }
-        let request = self.set("logit_bias", &map);
+        let request = self.set("logit_bias", map);
         if finite {
             request
         } else {
@@ -204,13 +203,13 @@ impl ChatRequest {
 
     /// `echo`: whether the answer repeats the prompt. Default: false.
     pub fn echo(self, echo: bool) -> Self {
-        self.set("echo", &echo)
+        self.set("echo", echo)
     }
 
     /// `prediction`: what the answer will mostly be, such as a file that is to be changed in one place: it then comes
     /// faster. Default: none.
     pub fn prediction(self, content: impl Into<Content>) -> Self {
-        self.set(
+        self.encode(
             "prediction",
             &json!({ "type": "content", "content": content.into() }),
         )
@@ -221,54 +220,54 @@ impl ChatRequest {
         let tools: Vec<Tool> = tools.into_iter().collect();
         match tools.iter().find_map(Tool::fault) {
             Some(fault) => self.refuse(fault),
-            None => self.set("tools", &tools),
+            None => self.encode("tools", &tools),
         }
     }
 
     /// `tool_choice`: which tools the model may or must call. Default: the server's own, [`ToolChoice::Auto`] where
     /// there are tools.
     pub fn tool_choice(self, choice: ToolChoice) -> Self {
-        self.set("tool_choice", &choice)
+        self.encode("tool_choice", &choice)
     }
 
     /// `parallel_tool_calls`: whether the model may call several tools at once. Default: the server's own, mostly true.
     pub fn parallel_tool_calls(self, parallel: bool) -> Self {
-        self.set("parallel_tool_calls", &parallel)
+        self.set("parallel_tool_calls", parallel)
     }
 
     /// `normalize_tool_schemas`: whether AI/ML API adapts the tools' schemas to what the provider behind it takes.
     /// Default: the API's own.
     pub fn normalize_tool_schemas(self, normalize: bool) -> Self {
-        self.set("normalize_tool_schemas", &normalize)
+        self.set("normalize_tool_schemas", normalize)
     }
 
     /// `response_format`: text, JSON, or JSON of a given schema. Default: text.
     pub fn response_format(self, format: ResponseFormat) -> Self {
         match format.fault() {
             Some(fault) => self.refuse(fault),
-            None => self.set("response_format", &format),
+            None => self.encode("response_format", &format),
         }
     }
 
     /// `reasoning_effort`: how long a reasoning model thinks. Default: the model's own, mostly medium.
     pub fn reasoning_effort(self, effort: ReasoningEffort) -> Self {
-        self.set("reasoning_effort", &effort)
+        self.encode("reasoning_effort", &effort)
     }
 
     /// `reasoning`: how a reasoning model thinks, in more detail. Default: the model's own.
     pub fn reasoning(self, reasoning: Reasoning) -> Self {
-        self.set("reasoning", &reasoning)
+        self.encode("reasoning", &reasoning)
     }
 
     /// `provider`: the source that AI/ML API takes the model from, without falling back to another, such as `openai`,
     /// `openrouter` or `google`. Default: `auto`.
     pub fn provider(self, provider: impl Into<String>) -> Self {
-        self.set("provider", &provider.into())
+        self.set("provider", provider.into())
     }
 
     /// `web_search_options`: how a searching model searches. Default: the model's own.
     pub fn web_search_options(self, options: WebSearchOptions) -> Self {
-        self.set("web_search_options", &options)
+        self.encode("web_search_options", &options)
     }
 
     /// Any other parameter, under its name on the wire. Of several values for one name the last one set counts.
@@ -289,7 +288,7 @@ impl ChatRequest {
                 "{name:?} is not a parameter: it is said by ChatRequest::new or Client::stream"
             ));
         }
-        self.set(name, &value.into())
+        self.set(name, value)
     }
 
     /// An id of your own for this request, which AI/ML API echoes and shows in its logs:
@@ -325,22 +324,31 @@ impl ChatRequest {
 
     fn number(self, name: &'static str, value: f64) -> Self {
         if value.is_finite() {
-            self.set(name, &value)
+            self.set(name, value)
         } else {
             self.refuse(format!("{name} is not a finite number: {value}"))
         }
     }
 
-    fn set(mut self, name: impl Into<Cow<'static, str>>, value: &impl Serialize) -> Self {
-        let name = name.into();
-        let json = match Encoded::new(value) {
+    fn set(self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
+        self.encode(name, &value.into())
+    }
+
+    fn encode(self, name: impl Into<Cow<'static, str>>, value: &impl Serialize) -> Self {
+        self.put(name.into(), Encoded::new(value))
+    }
+
+    fn put(mut self, name: Cow<'static, str>, json: Result<Encoded, String>) -> Self {
+        let json = match json {
             Ok(json) => json,
             Err(reason) => return self.refuse(format!("{name} has no JSON form: {reason}")),
         };
-        match self.params.binary_search_by(|(other, _)| other.cmp(&name)) {
-            Ok(at) => self.params.splice(at..=at, [(name, json)]).for_each(drop),
-            Err(at) => self.params.insert(at, (name, json)),
+        let found = self.params.binary_search_by(|(other, _)| other.cmp(&name));
+        if let Ok(at) = found {
+            self.params.remove(at);
         }
+        let (Ok(at) | Err(at)) = found;
+        self.params.insert(at, (name, json));
         self
     }
 
@@ -506,7 +514,7 @@ impl<'de> Visitor<'de> for Reader {
                         "`stream` is not stored: Client::stream says it",
                     ));
                 }
-                _ => request = request.set(name, &map.next_value::<Encoded>()?),
+                _ => request = request.put(name.into(), Ok(map.next_value()?)),
             }
         }
         Ok(request)

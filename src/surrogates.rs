@@ -1,8 +1,6 @@
 //! Characters cut in two. A server that splits text by UTF-16 unit, as some Node servers do, ends one event with the
 //! first half of a surrogate pair, `\ud83d`, and begins the next with the second, `\ude00`.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use crate::accumulate::MOST;
@@ -11,9 +9,9 @@ use crate::json::{Json, Node, Shape};
 /// Deeper than any answer; what is deeper still is left as it is.
 const MAX_DEPTH: usize = 128;
 
-/// The first halves that wait for the second, by the place they are in, such as `/choices/0/delta/content`.
+/// The first halves that wait for the second, sorted by the place they are in, such as `/choices/0/delta/content`.
 #[derive(Debug, Default)]
-pub(crate) struct Halves(BTreeMap<String, u16>);
+pub(crate) struct Halves(Vec<(String, u16)>);
 
 impl Halves {
     pub(crate) fn is_empty(&self) -> bool {
@@ -33,7 +31,7 @@ impl Halves {
     /// The halves below this place, whose others will not come: for each an event that adds U+FFFD there.
     pub(crate) fn give_up(&mut self, below: &str) -> Vec<String> {
         let mut lost = Vec::new();
-        self.0.retain(|path, _| {
+        self.0.retain(|(path, _)| {
             let stays = !path.starts_with(below);
             if !stays {
                 lost.push(event(path).to_string());
@@ -55,12 +53,15 @@ impl Halves {
         let length = path.len();
         match node.shape() {
             Shape::Text => {
-                let (mut half, mut text) = (self.0.remove(path), String::new());
+                let found = self.0.binary_search_by(|(other, _)| other.cmp(path));
+                let (mut half, mut text) =
+                    (found.ok().map(|at| self.0.remove(at).1), String::new());
                 node.append_to(&mut half, &mut text);
                 // More of them, or longer places, are an attack and no answer.
                 let waits = pieced && self.0.len() < MOST && path.len() < MOST;
+                let (Ok(at) | Err(at)) = found;
                 match half {
-                    Some(half) if waits => drop(self.0.insert(path.clone(), half)),
+                    Some(half) if waits => self.0.insert(at, (path.clone(), half)),
                     half => text.extend(half.map(|_| char::REPLACEMENT_CHARACTER)),
                 }
                 out.push_str(&Value::String(text).to_string());

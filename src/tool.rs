@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::encoded::Encoded;
-use crate::json::{self, Node};
+use crate::json::{self, Node, keep};
 #[cfg(feature = "schemars")]
 use crate::schema;
 use crate::{Error, Result};
@@ -397,9 +397,9 @@ impl ToolCall {
                     call.custom = true;
                     call.read_inner(value);
                 }
-                _ => call
-                    .extra
-                    .extend(value.value().map(|value| (name.into_owned(), value))),
+                // Its place says the same.
+                "index" => {}
+                _ => keep(&mut call.extra, name, value),
             }
         }
         Some(call)
@@ -415,9 +415,7 @@ impl ToolCall {
                         .str()
                         .map_or_else(|| value.raw().to_owned(), Cow::into_owned);
                 }
-                _ => self
-                    .inner
-                    .extend(value.value().map(|value| (name.into_owned(), value))),
+                _ => keep(&mut self.inner, name, value),
             }
         }
     }

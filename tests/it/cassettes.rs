@@ -689,11 +689,7 @@ fn a_damaged_recording_is_an_error_that_names_it() {
         "\"version\": 2",
         "its version is 2, not 1",
     );
-    rewritten(
-        "\"version\": 1,",
-        "",
-        "it has no version",
-    );
+    rewritten("\"version\": 1,", "", "it has no version");
     rewritten(
         "\"status\": 200",
         "\"status\": 65736",
