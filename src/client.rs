@@ -10,6 +10,7 @@ use crate::cassette::{Slot, Turn};
 use crate::endpoint::{DEFAULT_BASE_URL, Endpoint};
 use crate::error::KeySource;
 use crate::pace::Pace;
+use crate::request::Form;
 use crate::tape::{Answer, Recording};
 use crate::transport::{self, Call, Response, Settings, Transport};
 use crate::{
@@ -128,7 +129,7 @@ impl Client {
                 .read(request, response, None)
                 .map_err(|error| slot.damaged(&error));
         }
-        let body = request.body(false)?;
+        let body = request.body(Form::Whole)?;
         let mut tickets = self.admit(false)?;
         let call = Call::Chat {
             body: &body,
@@ -240,7 +241,7 @@ impl Client {
             let stream = ChatStream::new(response, Arc::clone(&self.transport), several);
             return Ok(stream.recorded_as(slot.clone()));
         }
-        let body = request.body(true)?;
+        let body = request.body(Form::Stream)?;
         let mut tickets = self.admit(true)?;
         let call = Call::Chat {
             body: &body,

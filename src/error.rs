@@ -49,6 +49,9 @@ pub enum ErrorKind {
 const PROXY_SOURCES: &str = "the proxy comes from proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY \
      names exceptions";
 
+/// What an error of somebody else's is kept as.
+pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
+
 /// A secret of fewer characters is none, and to take it out would tear words apart.
 const SHORTEST: usize = 4;
 
@@ -71,7 +74,7 @@ struct Repr {
     attempts: u32,
     partial: Option<Box<Completion>>,
     retryable: bool,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Cause>,
 }
 
 impl Error {
@@ -282,11 +285,6 @@ impl Error {
         self
     }
 
-    fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        self.0.source = Some(source.into());
-        self
-    }
-
     /// The sentence that says what is wrong with what the caller gave.
     pub(crate) fn input(what: impl Into<String>) -> Error {
         Error::new(ErrorKind::Input, what)
@@ -311,11 +309,7 @@ impl Error {
     }
 
     /// A connection to `authority` (host and port) that was not made, so that nothing was sent.
-    pub(crate) fn unreachable(
-        authority: &str,
-        cause: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Error {
-        let cause = cause.into();
+    pub(crate) fn unreachable(authority: &str, cause: Cause) -> Error {
         let mut error = Error::new(
             ErrorKind::Connection,
             format!("cannot connect to {authority}"),
@@ -325,21 +319,17 @@ impl Error {
         if error.0.said.contains("lookup") {
             error = error.with_hint("is the host's name right, and is this machine online?");
         }
-        error.caused_by(cause)
+        error.with_cause(cause)
     }
 
     /// A connection that failed for a reason that a repetition cannot mend.
-    pub(crate) fn connection(
-        what: String,
-        cause: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Error {
-        let cause = cause.into();
+    pub(crate) fn connection(what: String, cause: Cause) -> Error {
         let mut error = Error::new(ErrorKind::Connection, what);
         error.0.said = cause.to_string();
-        error.caused_by(cause)
+        error.with_cause(cause)
     }
 
-    pub(crate) fn tls(authority: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    pub(crate) fn tls(authority: &str, cause: Cause) -> Error {
         let error = Error::connection(format!("no secure connection to {authority}"), cause);
         // TLS libraries tell these apart in words only, of which rustls has two sets.
         let said = error.0.said.to_ascii_lowercase();
@@ -358,21 +348,13 @@ impl Error {
     }
 
     /// A connection to `proxy` (host and port) that was not made, so that nothing was sent.
-    pub(crate) fn proxy_unreachable(
-        proxy: &str,
-        authority: &str,
-        cause: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Error {
+    pub(crate) fn proxy_unreachable(proxy: &str, authority: &str, cause: Cause) -> Error {
         Error::unreachable(&format!("the proxy {proxy} for {authority}"), cause)
             .with_hint(PROXY_SOURCES)
     }
 
     /// A proxy that was reached, and does not do what it is for.
-    pub(crate) fn proxy_refused(
-        proxy: &str,
-        authority: &str,
-        cause: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Error {
+    pub(crate) fn proxy_refused(proxy: &str, authority: &str, cause: Cause) -> Error {
         let what = format!("the proxy {proxy} did not connect to {authority}");
         let error = Error::connection(what, cause);
         if error.0.said.contains("responded 407") {
@@ -383,11 +365,7 @@ impl Error {
     }
 
     /// A connection that was lost after the request went out and before a response came.
-    pub(crate) fn lost(
-        authority: &str,
-        cause: impl Into<Box<dyn StdError + Send + Sync>>,
-        late: bool,
-    ) -> Error {
+    pub(crate) fn lost(authority: &str, cause: Cause, late: bool) -> Error {
         let error = Error::connection(
             format!("{authority} closed the connection without an answer"),
             cause,
@@ -419,18 +397,14 @@ impl Error {
     }
 
     /// A peer that does not speak HTTP.
-    pub(crate) fn protocol(
-        authority: &str,
-        cause: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Error {
-        let cause = cause.into();
+    pub(crate) fn protocol(authority: &str, cause: Cause) -> Error {
         let mut error = Error::new(
             ErrorKind::Decode,
             format!("{authority} did not answer with proper HTTP"),
         );
         error.0.said = cause.to_string();
         error
-            .caused_by(cause)
+            .with_cause(cause)
             .with_hint("is it an https:// server addressed with http://, or no HTTP server at all?")
     }
 
@@ -539,7 +513,7 @@ impl Error {
         }
         let mut error = Error::new(ErrorKind::Decode, shown);
         error.0.body = Some(text.to_owned());
-        error.caused_by(cause)
+        error.with_cause(cause)
     }
 
     /// An answer that broke off.
@@ -599,8 +573,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_cause(self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        self.caused_by(cause)
+    pub(crate) fn with_cause(mut self, cause: impl Into<Cause>) -> Error {
+        self.0.source = Some(cause.into());
+        self
     }
 
     /// An id in the body, where there is one, counts less than the head's `x-inference-id` and more than its

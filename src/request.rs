@@ -397,12 +397,12 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// The body to send. A stream asks for its usage, unless `stream_options` says otherwise.
-    pub(crate) fn body(&self, stream: bool) -> Result<Vec<u8>> {
+    /// The body to send, or to record.
+    pub(crate) fn body(&self, form: Form) -> Result<Vec<u8>> {
         self.check()?;
         serde_json::to_vec(&Body {
             request: self,
-            stream,
+            form,
         })
         .map_err(|e| Error::input(format!("the request has no JSON form: {e}")))
     }
@@ -438,9 +438,19 @@ impl ChatRequest {
     }
 }
 
+/// What a request's body is for.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Form {
+    Whole,
+    /// Asks for the usage too, unless `stream_options` says otherwise.
+    Stream,
+    /// Says the same whether the answer is streamed or not.
+    Recording,
+}
+
 struct Body<'a> {
     request: &'a ChatRequest,
-    stream: bool,
+    form: Form,
 }
 
 impl Serialize for Body<'_> {
@@ -459,15 +469,20 @@ impl Serialize for Body<'_> {
         } else {
             map.serialize_entry("messages", messages)?;
         }
-        if self.stream {
+        if self.form == Form::Stream {
             map.serialize_entry("stream", &true)?;
             if self.request.find("stream_options").is_none() {
                 map.serialize_entry("stream_options", &json!({ "include_usage": true }))?;
             }
         }
         for (name, value) in params {
-            // In a stream, null says: no options at all.
-            if !(self.stream && name == "stream_options" && value.get() == "null") {
+            let is_left_out = match self.form {
+                Form::Whole => false,
+                // Null says: no options at all.
+                Form::Stream => name == "stream_options" && value.get() == "null",
+                Form::Recording => name == "stream_options",
+            };
+            if !is_left_out {
                 map.serialize_entry(name, value)?;
             }
         }
@@ -482,7 +497,7 @@ impl Serialize for ChatRequest {
         }
         Body {
             request: self,
-            stream: false,
+            form: Form::Whole,
         }
         .serialize(s)
     }

@@ -275,8 +275,9 @@ impl ChatStream {
     }
 
     /// A whole answer, or an error, that came in place of a stream: it is the only chunk.
-    fn take_whole(&mut self, body: BufReader<BodyStream>) -> Result<Chunk> {
-        let text = self.transport.whole(body, 0)?;
+    fn take_whole(&mut self, mut body: BufReader<BodyStream>) -> Result<Chunk> {
+        body.get_mut().bound();
+        let text = self.transport.whole(&mut body, 0)?;
         let mut completion = Completion::decode(self.head.status, text)?;
         completion.take_head(&self.head);
         let said = Said {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::json::{Json, Node, value_of};
 use crate::refusal::one_line;
+use crate::request::Form;
 use crate::transport::Head;
 use crate::{ChatRequest, Error, Result};
 
@@ -171,16 +172,13 @@ fn text_of(json: Node<'_>) -> Cow<'_, str> {
 
 /// The request as sent, without what says whether it is streamed, in one form for all that say the same.
 pub(crate) fn canonical(request: &ChatRequest) -> Result<String> {
-    let body = String::from_utf8_lossy(&request.body(false)?).into_owned();
-    let Some(mut value) = value_of(&body) else {
-        return Err(Error::input(
+    let body = request.body(Form::Recording)?;
+    match value_of(&String::from_utf8_lossy(&body)) {
+        Some(mut value) => Ok(sorted(&mut value)),
+        None => Err(Error::input(
             "the request is nested too deeply to be recorded",
-        ));
-    };
-    if let Some(object) = value.as_object_mut() {
-        object.remove("stream_options");
+        )),
     }
-    Ok(sorted(&mut value))
 }
 
 /// The value of a canonical text.

@@ -1,18 +1,29 @@
-//! One call over HTTP: its attempts, the waits between them, and one deadline over all. The only file that knows ureq.
+//! One call over HTTP: its attempts, the waits between them, and one deadline over all. Nothing outside of this module
+//! knows ureq.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
-use ureq::{Agent, AsSendBody, Body, BodyReader, Proxy, ProxyProtocol};
+use ureq::http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use ureq::{Agent, AsSendBody, Body};
 
-use crate::endpoint::{CHAT_PATH, Endpoint};
-use crate::error::{KeySource, Refused};
+use crate::endpoint::CHAT_PATH;
+use crate::error::{Cause, Refused};
 use crate::pace::Pace;
 use crate::retry::{self, Again};
 use crate::tape::Recording;
-use crate::{Error, Result, RetryPolicy};
+use crate::{Error, Result};
+
+mod agent;
+mod body;
+mod head;
+mod headers;
+
+pub(crate) use agent::Settings;
+pub(crate) use body::{BodyStream, Response};
+pub(crate) use head::Head;
+pub(crate) use headers::is_secret;
 
 type RawResponse = ureq::http::Response<Body>;
 
@@ -23,59 +34,11 @@ const STALE: Duration = Duration::from_secs(2);
 /// An error's body is read up to here.
 const ERROR_BODY: u64 = 64 << 10;
 
-const INFERENCE_ID: HeaderName = HeaderName::from_static("x-inference-id");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
-const USD_SPENT: HeaderName = HeaderName::from_static("x-aimlapi-usd-spent");
-
 /// Longer than any program runs, and short enough to be added to an `Instant`.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// What bounds a call as a whole, for messages.
 const OVERALL: &str = "the limit is timeout(), over all attempts";
-
-/// The longest time without any progress while a request is sent.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Sets the timeouts of an agent or of a request; ureq has no common name for their builders.
-///
-/// ureq bounds a whole call exactly (`timeout_global`), at the price of a thread for each look-up of a name. An
-/// address is not looked up, so there the phases are bounded one by one, and [`BodyStream`] bounds the whole body.
-macro_rules! limits {
-    ($config:expr, $settings:expr, $left:expr, $stream:expr) => {{
-        let (settings, left, stream): (&Settings, Duration, bool) = ($settings, $left, $stream);
-        let named = !settings.endpoint.is_address();
-        let connect = settings.connect_timeout.min(left);
-        $config
-            .timeout_global((named && !stream).then_some(left))
-            .timeout_resolve(named.then_some(connect))
-            .timeout_connect(Some(connect))
-            .timeout_send_request(Some(left))
-            .timeout_send_body(Some(left))
-            .timeout_recv_response(Some(left))
-            .timeout_recv_body((!stream).then_some(left))
-            .timeout_per_read(stream.then_some(settings.idle_timeout))
-    }};
-}
-
-/// What a client is set to. The transport has no defaults of its own.
-pub(crate) struct Settings {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) key: Option<String>,
-    pub(crate) key_source: KeySource,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) user_agent: String,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) max_response_bytes: u64,
-    pub(crate) max_connections: usize,
-    pub(crate) proxy: Option<String>,
-    pub(crate) root_certificates: Option<Vec<u8>>,
-    /// Nothing will be sent.
-    pub(crate) offline: bool,
-}
 
 /// What is asked.
 #[derive(Clone, Copy)]
@@ -99,88 +62,6 @@ impl Call<'_> {
             Call::Models => "/models",
         }
     }
-}
-
-/// What the head of a response says.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Head {
-    pub(crate) status: u16,
-    pub(crate) inference_id: Option<String>,
-    pub(crate) request_id: Option<String>,
-    pub(crate) client_request_id: Option<String>,
-    pub(crate) usd_spent: Option<f64>,
-    pub(crate) is_event_stream: bool,
-    /// How often the request was sent; 0 for a recorded answer.
-    pub(crate) attempts: u32,
-}
-
-impl Head {
-    /// The id to quote to the provider's support.
-    pub(crate) fn id(&self) -> Option<&str> {
-        self.inference_id.as_deref().or(self.request_id.as_deref())
-    }
-
-    pub(crate) fn recorded(
-        status: u16,
-        request_id: Option<String>,
-        client_request_id: Option<String>,
-        usd_spent: Option<f64>,
-    ) -> Head {
-        Head {
-            status,
-            request_id,
-            client_request_id,
-            usd_spent,
-            ..Head::default()
-        }
-    }
-
-    pub(crate) fn of_stream(self) -> Head {
-        Head {
-            is_event_stream: true,
-            ..self
-        }
-    }
-
-    fn of(response: &RawResponse, attempts: u32) -> Head {
-        let text = |name: HeaderName| {
-            let value = response.headers().get(name)?;
-            Some(value.to_str().ok()?.to_owned())
-        };
-        let kind = response
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok());
-        let spent: Option<f64> = text(USD_SPENT).and_then(|usd| usd.trim().parse().ok());
-        Head {
-            status: response.status().as_u16(),
-            inference_id: text(INFERENCE_ID),
-            request_id: text(REQUEST_ID),
-            client_request_id: text(CLIENT_REQUEST_ID),
-            usd_spent: spent.filter(|usd| usd.is_finite()),
-            is_event_stream: kind.is_some_and(|kind| {
-                kind.trim_start()
-                    .to_ascii_lowercase()
-                    .starts_with("text/event-stream")
-            }),
-            attempts,
-        }
-    }
-}
-
-/// A response with a 2xx status whose body is still to be read.
-pub(crate) struct Response {
-    pub(crate) head: Head,
-    source: Source,
-    /// As the head says it.
-    length: u64,
-    deadline: Instant,
-}
-
-/// Where a body comes from.
-enum Source {
-    Network(BodyReader<'static>),
-    Recording(io::Cursor<Vec<u8>>),
 }
 
 pub(crate) struct Transport {
@@ -215,8 +96,8 @@ impl Transport {
         };
         let (chat, models) = (uri(endpoint.chat_url())?, uri(endpoint.models_url())?);
         let mut secrets = Vec::new();
-        let headers = headers(&settings, &mut secrets)?;
-        let agent = agent(&settings)?;
+        let headers = headers::of(&settings, &mut secrets)?;
+        let agent = agent::of(&settings)?;
         Ok(Transport {
             agent,
             chat,
@@ -236,12 +117,8 @@ impl Transport {
     pub(crate) fn replay(&self, recording: Recording) -> Result<Response> {
         let Recording { head, body } = recording;
         if (200..300).contains(&head.status) {
-            return Ok(Response {
-                head,
-                length: 0,
-                source: Source::Recording(io::Cursor::new(body)),
-                deadline: Instant::now() + self.settings.timeout,
-            });
+            let deadline = Instant::now() + self.settings.timeout;
+            return Ok(Response::recorded(head, body, deadline));
         }
         Err(self.redact(Error::refused(Refused {
             status: head.status,
@@ -276,18 +153,14 @@ impl Transport {
             log::debug!("{}: attempt {attempts}", url());
             let (error, again) = match self.attempt(call, left, attempts > 1, fresh) {
                 Ok(response) => {
-                    let head = Head::of(&response, attempts);
+                    let (parts, body) = response.into_parts();
+                    let head = Head::of(parts.status, &parts.headers, attempts);
                     log::debug!("{}: status {}", url(), head.status);
-                    if response.status().is_success() {
-                        let body = response.into_body();
-                        return Ok(Response {
-                            head,
-                            length: body.content_length().unwrap_or(0),
-                            source: Source::Network(body.into_reader()),
-                            deadline,
-                        });
+                    let response = Response::received(head, body, deadline);
+                    if parts.status.is_success() {
+                        return Ok(response);
                     }
-                    self.refused(call, &head, response, deadline)
+                    self.refused(call, response, &parts.headers)
                 }
                 Err(error) => self.failed(call, error, started.elapsed()),
             };
@@ -341,8 +214,12 @@ impl Transport {
                     );
                 }
                 if let Some(id) = client_id.and_then(|id| HeaderValue::from_str(id).ok()) {
-                    headers.insert(CLIENT_REQUEST_ID, id);
+                    headers.insert(head::CLIENT_REQUEST_ID, id);
                 }
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/json"),
+                );
                 let mut request = Request::new(body);
                 *request.method_mut() = Method::POST;
                 *request.uri_mut() = self.chat.clone();
@@ -350,7 +227,6 @@ impl Transport {
                 self.send(request, left, stream, again, fresh)
             }
             Call::Models => {
-                headers.remove(header::CONTENT_TYPE);
                 let mut request = Request::new(());
                 *request.uri_mut() = self.models.clone();
                 *request.headers_mut() = headers;
@@ -372,7 +248,7 @@ impl Transport {
             return self.agent.run(request);
         }
         let config = self.agent.configure_request(request);
-        let mut config = limits!(config, &self.settings, left, stream);
+        let mut config = agent::limits!(config, &self.settings, left, stream);
         if fresh {
             // Skips the idle connections, and throws them away: the others are as stale as the one that failed.
             config = config.max_idle_age(Duration::ZERO);
@@ -381,42 +257,27 @@ impl Transport {
     }
 
     /// The error of a response whose status is not 2xx.
-    fn refused(
-        &self,
-        call: Call<'_>,
-        head: &Head,
-        response: RawResponse,
-        deadline: Instant,
-    ) -> (Error, Again) {
-        let text = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+    fn refused(&self, call: Call<'_>, response: Response, headers: &HeaderMap) -> (Error, Again) {
+        let text = |name: &str| headers.get(name)?.to_str().ok();
         let asked = retry::retry_after(
-            text("retry-after-ms").as_deref(),
-            text("retry-after").as_deref(),
+            text("retry-after-ms"),
+            text("retry-after"),
             SystemTime::now(),
         );
-        let (should, location) = (text("x-should-retry"), text("location"));
-        let mut body = Vec::new();
-        let reader = BodyStream {
-            source: Source::Network(response.into_body().into_reader()),
-            until: Some(deadline),
-            deadline,
-        };
-        if let Err(cause) = reader.take(ERROR_BODY).read_to_end(&mut body) {
-            log::debug!("the body of the error was not read to its end: {cause}");
-        }
+        let head = response.head.clone();
         let error = Error::refused(Refused {
             status: head.status,
-            body: String::from_utf8_lossy(&body).into_owned(),
+            body: response.start(ERROR_BODY),
             url: &self.settings.endpoint.shown(call.path()),
             key: self.settings.key_source,
             inference_id: head.inference_id.as_deref(),
             request_id: head.request_id.as_deref(),
             retry_after: asked,
-            location: location.as_deref(),
+            location: text("location"),
         });
         let again = Again::of_refusal(
             head.status,
-            should.as_deref(),
+            text("x-should-retry"),
             error.retry_after(),
             !error.is_retryable(),
         );
@@ -443,43 +304,43 @@ impl Transport {
             }
             ureq::Error::Timeout(PerWrite) => {
                 let during = format!("{authority} took no byte of the request");
-                let error = Error::timeout(&during, WRITE_TIMEOUT, "this limit is fixed");
+                let error = Error::timeout(&during, agent::WRITE_TIMEOUT, "this limit is fixed");
                 (error, Again::Never)
             }
             ureq::Error::Timeout(PerRead) if call.is_stream() => (self.silent(), Again::Never),
             ureq::Error::Timeout(_) => (self.late("no answer"), Again::Never),
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                (self.unreachable(error), Again::Later)
+                (self.unreachable(error.into()), Again::Later)
             }
             ureq::Error::Io(e) => match e.kind() {
                 Io::ConnectionRefused
                 | Io::HostUnreachable
                 | Io::NetworkUnreachable
                 | Io::NetworkDown
-                | Io::AddrNotAvailable => (self.unreachable(e), Again::Later),
+                | Io::AddrNotAvailable => (self.unreachable(e.into()), Again::Later),
                 Io::UnexpectedEof
                 | Io::ConnectionReset
                 | Io::ConnectionAborted
                 | Io::BrokenPipe => {
                     let stale = elapsed < STALE;
                     (
-                        Error::lost(authority, e, !stale),
+                        Error::lost(authority, e.into(), !stale),
                         if stale { Again::AtOnce } else { Again::Never },
                     )
                 }
-                Io::InvalidData => (Error::tls(authority, e), Again::Never),
+                Io::InvalidData => (Error::tls(authority, e.into()), Again::Never),
                 // The kind of a failed look-up has no name; no other failure lacks a number of the system's.
                 _ if e.raw_os_error().is_none() && e.to_string().contains("lookup") => {
-                    (self.unreachable(e), Again::Later)
+                    (self.unreachable(e.into()), Again::Later)
                 }
                 _ => (
-                    Error::connection(format!("the connection to {authority} failed"), e),
+                    Error::connection(format!("the connection to {authority} failed"), e.into()),
                     Again::Never,
                 ),
             },
             ureq::Error::ConnectProxyFailed(_) => {
                 let proxy = self.proxy().unwrap_or_default();
-                let error = Error::proxy_refused(&proxy, authority, error);
+                let error = Error::proxy_refused(&proxy, authority, error.into());
                 (error, Again::Never)
             }
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
@@ -487,16 +348,19 @@ impl Transport {
                     Some(proxy) => format!("{authority}, or the proxy {proxy} before it,"),
                     None => authority.to_owned(),
                 };
-                (Error::protocol(&peer, error), Again::Never)
+                (Error::protocol(&peer, error.into()), Again::Never)
             }
             other => (
-                Error::connection(format!("no request could be sent to {authority}"), other),
+                Error::connection(
+                    format!("no request could be sent to {authority}"),
+                    other.into(),
+                ),
                 Again::Never,
             ),
         }
     }
 
-    fn unreachable(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    fn unreachable(&self, cause: Cause) -> Error {
         let authority = self.settings.endpoint.authority();
         match self.proxy() {
             Some(proxy) => Error::proxy_unreachable(&proxy, authority, cause),
@@ -530,7 +394,7 @@ impl Transport {
     pub(crate) fn read_failed(&self, cause: io::Error) -> Error {
         if cause
             .get_ref()
-            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Expired>)
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<body::Expired>)
         {
             return self.late("no whole answer");
         }
@@ -543,292 +407,6 @@ impl Transport {
     }
 }
 
-impl Response {
-    /// Reads a whole answer, bounded in bytes and in time.
-    pub(crate) fn text(self, transport: &Transport) -> Result<(Head, String)> {
-        // Room for a whole answer at once, but no more than is usual on a stranger's word.
-        let room = self.length.min(64 << 10);
-        let (head, body) = self.into_stream();
-        match transport.whole(body, room) {
-            Ok(text) => Ok((head, text)),
-            Err(error) => {
-                let error = error
-                    .with_status(head.status)
-                    .with_request_id(&head)
-                    .with_attempts(head.attempts);
-                Err(transport.redact(error))
-            }
-        }
-    }
-
-    /// The body of a stream, as it arrives.
-    pub(crate) fn into_stream(self) -> (Head, BodyStream) {
-        (
-            self.head,
-            BodyStream {
-                source: self.source,
-                until: None,
-                deadline: self.deadline,
-            },
-        )
-    }
-}
-
-impl Transport {
-    /// Reads what remains of a body, bounded in bytes and by the deadline of its call.
-    pub(crate) fn whole(&self, body: impl Whole, room: u64) -> Result<String> {
-        let limit = self.settings.max_response_bytes;
-        // A little more, for std to see the end without growing.
-        let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or(0) + 64);
-        let read = body
-            .within_deadline()
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes);
-        let too_large = u64::try_from(bytes.len()).is_ok_and(|length| length > limit);
-        let mut text = match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
-        };
-        // A few servers begin with a byte order mark, which JSON has no place for.
-        if text.starts_with('\u{feff}') {
-            text.remove(0);
-        }
-        match read {
-            Err(cause) => Err(self.read_failed(cause).with_body(text)),
-            Ok(_) if too_large => Err(Error::too_large(limit, "the answer").with_body(text)),
-            Ok(_) => Ok(text),
-        }
-    }
-}
-
-/// A response's body as it arrives. Dropping it closes the connection, unless it was read to its end.
-pub(crate) struct BodyStream {
-    source: Source,
-    /// The end in time, which a trickle of bytes cannot put off. A stream has none.
-    until: Option<Instant>,
-    deadline: Instant,
-}
-
-impl Read for BodyStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.until.is_some_and(|until| Instant::now() >= until) {
-            return Err(io::Error::other(Expired));
-        }
-        match &mut self.source {
-            Source::Network(reader) => reader.read(buffer),
-            Source::Recording(bytes) => bytes.read(buffer),
-        }
-    }
-}
-
-/// What can be read as a whole, before the deadline of its call.
-pub(crate) trait Whole: Read + Sized {
-    fn within_deadline(self) -> Self;
-}
-
-impl Whole for BodyStream {
-    fn within_deadline(mut self) -> BodyStream {
-        self.until = Some(self.deadline);
-        self
-    }
-}
-
-impl Whole for BufReader<BodyStream> {
-    fn within_deadline(mut self) -> Self {
-        let body = self.get_mut();
-        body.until = Some(body.deadline);
-        self
-    }
-}
-
-#[derive(Debug)]
-struct Expired;
-
-impl std::fmt::Display for Expired {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the deadline has passed")
-    }
-}
-
-impl std::error::Error for Expired {}
-
-fn agent(settings: &Settings) -> Result<Agent> {
-    let endpoint = &settings.endpoint;
-    let mut config = limits!(Agent::config_builder(), settings, settings.timeout, false)
-        .timeout_per_write(Some(WRITE_TIMEOUT))
-        // The body of an error, its Retry-After and its connection are all needed.
-        .http_status_as_error(false)
-        // A redirected POST would become a GET, and its headers could go to another host.
-        .max_redirects(0)
-        .https_only(endpoint.is_https())
-        .max_idle_connections(settings.max_connections)
-        .max_idle_connections_per_host(settings.max_connections);
-    if let Some(proxy) = proxy(settings)? {
-        config = config.proxy(proxy);
-    }
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    {
-        config = config.tls_config(tls(settings)?);
-    }
-    #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
-    if settings.root_certificates.is_some() {
-        return Err(Error::no_tls(endpoint.authority()));
-    }
-    Ok(config.build().new_agent())
-}
-
-/// `None` leaves ureq's own choice, `Some(None)` is no proxy.
-#[allow(clippy::option_option)]
-fn proxy(settings: &Settings) -> Result<Option<Option<Proxy>>> {
-    let given = match &settings.proxy {
-        Some(url) => Some(Proxy::new(url.trim()).map_err(|_| {
-            Error::input("the proxy is none: it has to be like http://host:port or http://user:password@host:port")
-        })?),
-        // What is on this machine is reached without help, and its key stays on it.
-        None if settings.endpoint.is_loopback() => return Ok(Some(None)),
-        None => Proxy::try_from_env(),
-    };
-    let socks = given.as_ref().is_some_and(|proxy| {
-        !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
-    });
-    if socks && !cfg!(feature = "socks-proxy") {
-        return Err(Error::input(
-            "a SOCKS proxy needs the feature `socks-proxy` of aimlapi",
-        ));
-    }
-    Ok(settings.proxy.is_some().then_some(given))
-}
-
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-fn tls(settings: &Settings) -> Result<ureq::tls::TlsConfig> {
-    use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
-
-    let rustls = cfg!(feature = "rustls");
-    let provider = if rustls {
-        TlsProvider::Rustls
-    } else {
-        TlsProvider::NativeTls
-    };
-    let roots = match &settings.root_certificates {
-        Some(pem) => {
-            let certificates: Vec<_> = parse_pem(pem)
-                .filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    _ => None,
-                })
-                .collect();
-            if certificates.is_empty() {
-                return Err(Error::input(
-                    "root_certificates_pem() was given no certificate in PEM form",
-                ));
-            }
-            RootCerts::new_with_certs(&certificates)
-        }
-        None if cfg!(feature = "platform-verifier") || !rustls => RootCerts::PlatformVerifier,
-        None => RootCerts::WebPki,
-    };
-    Ok(TlsConfig::builder()
-        .provider(provider)
-        .root_certs(roots)
-        .build())
-}
-
-/// The headers that every request has. What must not be shown goes into `secrets`.
-fn headers(settings: &Settings, secrets: &mut Vec<String>) -> Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    let json = HeaderValue::from_static("application/json");
-    headers.insert(header::ACCEPT, json.clone());
-    headers.insert(header::CONTENT_TYPE, json);
-    headers.insert(
-        header::ACCEPT_ENCODING,
-        HeaderValue::from_static("identity"),
-    );
-    headers.insert(
-        header::USER_AGENT,
-        header_value("the user agent", &settings.user_agent)?,
-    );
-    if let Some(key) = &settings.key {
-        let mut value =
-            header_value("the API key", &format!("Bearer {key}")).map_err(|_| bad_key(key))?;
-        value.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, value);
-        secrets.push(key.clone());
-    }
-    for (name, value) in &settings.headers {
-        let parsed = HeaderName::try_from(name.as_str())
-            .map_err(|_| Error::input(format!("the header name {name:?} is none")))?;
-        if is_reserved(parsed.as_str()) {
-            return Err(Error::input(format!(
-                "the header {parsed} is set by the client itself"
-            )));
-        }
-        let mut header = header_value(&format!("the header {parsed}"), value)?;
-        if is_secret(parsed.as_str()) {
-            header.set_sensitive(true);
-            secrets.push(value.rsplit(' ').next().unwrap_or(value).to_owned());
-        }
-        headers.insert(parsed, header);
-    }
-    Ok(headers)
-}
-
-fn header_value(what: &str, value: &str) -> Result<HeaderValue> {
-    match value.char_indices().find(|(_, c)| !matches!(c, ' '..='~')) {
-        Some((at, _)) => Err(Error::input(format!("{what} {}", unfit(value, at)))),
-        None => HeaderValue::from_str(value)
-            .map_err(|e| Error::input(format!("{what} is no header's value: {e}"))),
-    }
-}
-
-/// Says which character a header cannot carry, and never quotes the rest.
-fn unfit(value: &str, at: usize) -> String {
-    let place = value.get(..at).unwrap_or_default().chars().count() + 1;
-    let what = match value.get(at..).and_then(|rest| rest.chars().next()) {
-        Some(c) if c.is_control() => "a control character",
-        _ => "a character that is not ASCII",
-    };
-    format!("holds a character that no HTTP header can carry: {what} at position {place}")
-}
-
-fn bad_key(key: &str) -> Error {
-    let at = key
-        .char_indices()
-        .find(|(_, c)| !matches!(c, ' '..='~'))
-        .map_or(0, |(at, _)| at);
-    let hint = if key.trim_end().len() < key.len() {
-        "; is it a line break at its end?"
-    } else {
-        ""
-    };
-    Error::input(format!("the API key {}{hint}", unfit(key, at)))
-}
-
-/// Headers that hold a key by custom, so that they are guarded like one.
-pub(crate) fn is_secret(name: &str) -> bool {
-    [
-        "authorization",
-        "api-key",
-        "x-api-key",
-        "proxy-authorization",
-    ]
-    .contains(&name.to_ascii_lowercase().as_str())
-}
-
-/// Headers that would change what a request means.
-fn is_reserved(name: &str) -> bool {
-    [
-        "host",
-        "content-length",
-        "content-type",
-        "transfer-encoding",
-        "connection",
-        "accept",
-        "accept-encoding",
-        "expect",
-    ]
-    .contains(&name)
-}
-
 /// A random number in `0.0..1.0`, from the randomness that std has for its hash maps.
 #[allow(clippy::as_conversions, clippy::cast_precision_loss)]
 fn dice() -> f64 {
@@ -838,7 +416,9 @@ fn dice() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::endpoint::Endpoint;
+    use crate::error::KeySource;
+    use crate::{ErrorKind, RetryPolicy};
 
     fn transport() -> Transport {
         Transport::new(Settings {
