@@ -69,6 +69,8 @@ pub(crate) struct Transport {
     chat: Uri,
     models: Uri,
     headers: HeaderMap,
+    /// Without what speaks of a body.
+    bare_headers: HeaderMap,
     /// What no message and no recording may show.
     pub(crate) secrets: Vec<String>,
     pub(crate) settings: Settings,
@@ -96,13 +98,19 @@ impl Transport {
         };
         let (chat, models) = (uri(endpoint.chat_url())?, uri(endpoint.models_url())?);
         let mut secrets = Vec::new();
-        let headers = headers::of(&settings, &mut secrets)?;
+        let bare_headers = headers::of(&settings, &mut secrets)?;
+        let mut headers = bare_headers.clone();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         let agent = agent::of(&settings)?;
         Ok(Transport {
             agent,
             chat,
             models,
             headers,
+            bare_headers,
             secrets,
             settings,
         })
@@ -200,13 +208,13 @@ impl Transport {
         again: bool,
         fresh: bool,
     ) -> Result<RawResponse, ureq::Error> {
-        let mut headers = self.headers.clone();
         match call {
             Call::Chat {
                 body,
                 client_id,
                 stream,
             } => {
+                let mut headers = self.headers.clone();
                 if stream {
                     headers.insert(
                         header::ACCEPT,
@@ -216,10 +224,6 @@ impl Transport {
                 if let Some(id) = client_id.and_then(|id| HeaderValue::from_str(id).ok()) {
                     headers.insert(head::CLIENT_REQUEST_ID, id);
                 }
-                headers.insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("application/json"),
-                );
                 let mut request = Request::new(body);
                 *request.method_mut() = Method::POST;
                 *request.uri_mut() = self.chat.clone();
@@ -229,7 +233,7 @@ impl Transport {
             Call::Models => {
                 let mut request = Request::new(());
                 *request.uri_mut() = self.models.clone();
-                *request.headers_mut() = headers;
+                *request.headers_mut() = self.bare_headers.clone();
                 self.send(request, left, false, again, fresh)
             }
         }
