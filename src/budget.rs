@@ -147,7 +147,7 @@ impl Budget {
         });
         let usd = self
             .usd
-            .map(|limit| book.usd.verdict(&format!("${limit}"), limit, in_flight));
+            .map(|limit| book.usd.verdict(&dollars(limit), limit, in_flight));
         match (tokens.unwrap_or(Verdict::Go), usd.unwrap_or(Verdict::Go)) {
             (Verdict::No(what), _) | (_, Verdict::No(what)) => Verdict::No(what),
             (Verdict::Go, other) | (other, _) => other,
@@ -364,6 +364,21 @@ impl Drop for Ticket {
         drop(book);
         self.ledger.0.settled.notify_all();
     }
+}
+
+/// Dollars to the millionth: `$0.3`. By integers, as std's printing of floats would be 15 kB of every program.
+// A float too large for an integer becomes the largest one, and NaN zero, which is all that it permits.
+#[allow(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+pub(crate) fn dollars(usd: f64) -> String {
+    let sign = if usd < 0.0 { "-" } else { "" };
+    let millionths = (usd.abs() * 1e6).round() as u64;
+    let (whole, rest) = (millionths / 1_000_000, millionths % 1_000_000);
+    let text = format!("${sign}{whole}.{rest:06}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 // A count of calls is far below 2^53.

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -127,25 +127,48 @@ impl Cassette {
     pub(crate) fn slot(&self, request: &ChatRequest) -> Result<Slot> {
         let canonical = tape::canonical(request)?;
         let name = tape::file_name(request, &canonical);
-        Ok(Slot {
+        Ok(Arc::new(Entry {
             path: self.directory.join(name),
             canonical,
             mode: self.mode,
-        })
+        }))
     }
 }
 
+/// How a client finds the slot of a request. A pointer that leads to a trait, so that a program which never gives a
+/// client a cassette does not have 50 kB of code for them.
+pub(crate) type Slots = fn(&Cassette, &ChatRequest) -> Result<Slot>;
+
 /// Where one request is recorded, or is to be.
-#[derive(Clone)]
-pub(crate) struct Slot {
+pub(crate) type Slot = Arc<dyn Place>;
+
+pub(crate) trait Place: Send + Sync {
+    /// The recorded answer, if there is one and the mode wants it.
+    fn find(&self) -> Result<Option<Recording>>;
+
+    /// The error of a recording that cannot be read, or holds no answer.
+    fn damaged(&self, why: &dyn Display) -> Error;
+
+    /// Whether an error with this status is worth a recording: one that refuses the request for good.
+    fn keeps_error(&self, status: u16) -> bool;
+
+    /// Keeps an answer, or an error's body; returns why it could not.
+    fn keep(&self, head: &Head, answer: &Answer<'_>, secrets: &[String]) -> Option<String>;
+
+    /// Waits until no other thread is sending this request, where that could make a call superfluous; `None` if one
+    /// still is after so long.
+    fn turn(&self, patience: Duration) -> Option<Turn<'_>>;
+}
+
+/// A file of a directory.
+struct Entry {
     path: PathBuf,
     canonical: String,
     mode: Mode,
 }
 
-impl Slot {
-    /// The recorded answer, if there is one and the mode wants it.
-    pub(crate) fn find(&self) -> Result<Option<Recording>> {
+impl Place for Entry {
+    fn find(&self) -> Result<Option<Recording>> {
         if self.mode == Mode::Record {
             return Ok(None);
         }
@@ -163,8 +186,7 @@ impl Slot {
         }
     }
 
-    /// The error of a recording that cannot be read, or holds no answer.
-    pub(crate) fn damaged(&self, why: &impl Display) -> Error {
+    fn damaged(&self, why: &dyn Display) -> Error {
         Error::cassette(format!(
             "the recording {} is damaged: {why}",
             self.path.display()
@@ -172,18 +194,11 @@ impl Slot {
         .with_hint("delete it, or record it anew with AIMLAPI_CASSETTE=record")
     }
 
-    /// Whether an error with this status is worth a recording: one that refuses the request for good.
-    pub(crate) fn keeps_error(&self, status: u16) -> bool {
+    fn keeps_error(&self, status: u16) -> bool {
         self.mode == Mode::Record && matches!(status, 400 | 404 | 422)
     }
 
-    /// Keeps an answer, or an error's body; returns why it could not.
-    pub(crate) fn keep(
-        &self,
-        head: &Head,
-        answer: &Answer<'_>,
-        secrets: &[String],
-    ) -> Option<String> {
+    fn keep(&self, head: &Head, answer: &Answer<'_>, secrets: &[String]) -> Option<String> {
         let written = tape::write(&self.canonical, head, answer).and_then(|text| {
             if secrets.iter().any(|secret| text_holds(&text, secret)) {
                 return Err("it would hold the API key".to_owned());
@@ -196,6 +211,24 @@ impl Slot {
         Some(why)
     }
 
+    fn turn(&self, patience: Duration) -> Option<Turn<'_>> {
+        if self.mode != Mode::Auto {
+            return Some(Turn(None));
+        }
+        let (calling, done) = &CALLING;
+        let calling = calling.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut calling, waited) = done
+            .wait_timeout_while(calling, patience, |calling| calling.contains(&self.path))
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return None;
+        }
+        calling.push(self.path.clone());
+        Some(Turn(Some(&self.path)))
+    }
+}
+
+impl Entry {
     /// The error of a request that is not recorded, with what the nearest recording has otherwise.
     fn miss(&self) -> Error {
         let mut what = format!(
@@ -293,26 +326,6 @@ static CALLING: (Mutex<Vec<PathBuf>>, Condvar) = (Mutex::new(Vec::new()), Condva
 
 /// While it lives, no other thread of this process sends the same request.
 pub(crate) struct Turn<'a>(Option<&'a Path>);
-
-impl Slot {
-    /// Waits until no other thread is sending this request, where that could make a call superfluous; `None` if one
-    /// still is after so long.
-    pub(crate) fn turn(&self, patience: Duration) -> Option<Turn<'_>> {
-        if self.mode != Mode::Auto {
-            return Some(Turn(None));
-        }
-        let (calling, done) = &CALLING;
-        let calling = calling.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut calling, waited) = done
-            .wait_timeout_while(calling, patience, |calling| calling.contains(&self.path))
-            .unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() {
-            return None;
-        }
-        calling.push(self.path.clone());
-        Some(Turn(Some(&self.path)))
-    }
-}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::{Ledger, Ticket};
-use crate::cassette::{Slot, Turn};
+use crate::cassette::{Slot, Slots, Turn};
 use crate::endpoint::{DEFAULT_BASE_URL, Endpoint};
 use crate::error::KeySource;
 use crate::pace::Pace;
@@ -36,7 +36,7 @@ const CASSETTE_VARIABLE: &str = "AIMLAPI_CASSETTE";
 #[derive(Clone)]
 pub struct Client {
     transport: Arc<Transport>,
-    cassette: Option<Cassette>,
+    cassette: Option<(Cassette, Slots)>,
     budget: Option<Budget>,
     ledger: Ledger,
     /// The server needs a key and there is none, which only a recorded answer makes up for.
@@ -178,10 +178,8 @@ impl Client {
 
     /// Where the request is recorded, or is to be.
     fn slot(&self, request: &ChatRequest) -> Result<Option<Slot>> {
-        self.cassette
-            .as_ref()
-            .map(|cassette| cassette.slot(request))
-            .transpose()
+        let slot = |(cassette, slots): &(Cassette, Slots)| slots(cassette, request);
+        self.cassette.as_ref().map(slot).transpose()
     }
 
     /// How long a whole call may take.
@@ -413,7 +411,7 @@ pub struct ClientBuilder {
     proxy: Option<String>,
     root_certificates: Option<Vec<u8>>,
     allow_plaintext_key: bool,
-    cassette: Option<Cassette>,
+    cassette: Option<(Cassette, Slots)>,
     budget: Option<Budget>,
 }
 
@@ -521,7 +519,7 @@ impl ClientBuilder {
     /// Answers from a directory of recorded answers, and records new ones. Default: none. The environment variable
     /// `AIMLAPI_CASSETTE` overrides the cassette's mode.
     pub fn cassette(mut self, cassette: Cassette) -> Self {
-        self.cassette = Some(cassette);
+        self.cassette = Some((cassette, Cassette::slot));
         self
     }
 
@@ -547,7 +545,9 @@ impl ClientBuilder {
             self = self.environment()?;
         }
         let cassette = match (self.cassette, variable(CASSETTE_VARIABLE)?) {
-            (Some(cassette), Some(mode)) => cassette.in_mode(&mode)?,
+            (Some((cassette, slots)), Some(mode)) => {
+                cassette.in_mode(&mode)?.map(|cassette| (cassette, slots))
+            }
             (cassette, _) => cassette,
         };
         let endpoint = Endpoint::parse(self.base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
@@ -580,7 +580,9 @@ impl ClientBuilder {
             max_connections: self.max_connections,
             proxy: self.proxy,
             root_certificates: self.root_certificates,
-            offline: cassette.as_ref().is_some_and(Cassette::only_replays),
+            offline: cassette
+                .as_ref()
+                .is_some_and(|(cassette, _)| cassette.only_replays()),
         })?;
         Ok(Client {
             transport: Arc::new(transport),

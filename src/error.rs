@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::budget::dollars;
 use crate::refusal::{Refusal, one_line};
 use crate::transport::Head;
 use crate::{Completion, Spent};
@@ -532,8 +533,9 @@ impl Error {
             ..
         } = spent;
         let tokens = prompt_tokens.saturating_add(*completion_tokens);
+        let usd = dollars(*usd);
         Error::new(ErrorKind::Budget, format!("the budget of {what}"))
-            .with_hint(format!("spent: {requests} requests, {tokens} tokens, ${usd:.6}, {unpriced} requests of unknown price"))
+            .with_hint(format!("spent: {requests} requests, {tokens} tokens, {usd}, {unpriced} requests of unknown price"))
     }
 
     pub(crate) fn cassette(what: impl Into<String>) -> Error {
