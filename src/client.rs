@@ -12,7 +12,7 @@ use crate::error::KeySource;
 use crate::pace::Pace;
 use crate::request::Form;
 use crate::tape::{Answer, Recording};
-use crate::transport::{self, Call, Response, Settings, Transport};
+use crate::transport::{self, Call, Response, Roots, Settings, Transport};
 use crate::{
     Batch, Budget, Cassette, ChatRequest, ChatStream, Completion, Error, IntoMessages, Model,
     Result, RetryPolicy, Spent,
@@ -409,7 +409,7 @@ pub struct ClientBuilder {
     max_response_bytes: u64,
     max_connections: usize,
     proxy: Option<String>,
-    root_certificates: Option<Vec<u8>>,
+    root_certificates: Option<Roots>,
     allow_plaintext_key: bool,
     cassette: Option<(Cassette, Slots)>,
     budget: Option<Budget>,
@@ -506,7 +506,7 @@ impl ClientBuilder {
     /// The certificate authorities to trust, in PEM form, in place of the default ones. Default: Mozilla's, built in;
     /// with the feature `platform-verifier` or with `native-tls` alone, the operating system's.
     pub fn root_certificates_pem(mut self, pem: &[u8]) -> Self {
-        self.root_certificates = Some(pem.to_owned());
+        self.root_certificates = Some(Roots::read(pem));
         self
     }
 

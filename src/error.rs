@@ -610,12 +610,15 @@ impl Error {
             hint,
             ..
         } = &mut *self.0;
-        let mut texts: Vec<&mut String> = vec![what, said];
-        texts.extend(code.as_mut());
-        texts.extend(request_id.as_mut());
-        let owned = hint.as_mut().map(Cow::to_mut);
-        texts.extend(owned);
-        for text in texts {
+        let hint = hint.as_mut().map(Cow::to_mut);
+        let texts = [
+            Some(what),
+            Some(said),
+            code.as_mut(),
+            request_id.as_mut(),
+            hint,
+        ];
+        for text in texts.into_iter().flatten() {
             for secret in secrets {
                 hide(text, secret);
             }

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
-use ureq::http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use ureq::{Agent, AsSendBody, Body};
 
 use crate::endpoint::CHAT_PATH;
@@ -20,7 +20,7 @@ mod body;
 mod head;
 mod headers;
 
-pub(crate) use agent::Settings;
+pub(crate) use agent::{Roots, Settings};
 pub(crate) use body::{BodyStream, Response};
 pub(crate) use head::Head;
 pub(crate) use headers::is_secret;
@@ -222,7 +222,7 @@ impl Transport {
                     );
                 }
                 if let Some(id) = client_id.and_then(|id| HeaderValue::from_str(id).ok()) {
-                    headers.insert(head::CLIENT_REQUEST_ID, id);
+                    headers.insert(HeaderName::from_static(head::CLIENT_REQUEST_ID), id);
                 }
                 let mut request = Request::new(body);
                 *request.method_mut() = Method::POST;

@@ -49,9 +49,38 @@ pub(crate) struct Settings {
     pub(crate) max_response_bytes: u64,
     pub(crate) max_connections: usize,
     pub(crate) proxy: Option<String>,
-    pub(crate) root_certificates: Option<Vec<u8>>,
+    pub(crate) root_certificates: Option<Roots>,
     /// Nothing will be sent.
     pub(crate) offline: bool,
+}
+
+/// Certificate authorities to trust. Read where they are given, so that a program which gives none has no code for it.
+#[derive(Clone)]
+pub(crate) struct Roots {
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    certificates: Vec<ureq::tls::Certificate<'static>>,
+}
+
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+impl Roots {
+    pub(crate) fn read(pem: &[u8]) -> Roots {
+        use ureq::tls::{PemItem, parse_pem};
+
+        let certificate = |item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        };
+        Roots {
+            certificates: parse_pem(pem).filter_map(certificate).collect(),
+        }
+    }
+}
+
+#[cfg(not(any(feature = "rustls", feature = "native-tls")))]
+impl Roots {
+    pub(crate) fn read(_: &[u8]) -> Roots {
+        Roots {}
+    }
 }
 
 pub(super) fn of(settings: &Settings) -> Result<Agent> {
@@ -103,7 +132,7 @@ fn proxy(settings: &Settings) -> Result<Option<Option<Proxy>>> {
 
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 fn tls(settings: &Settings) -> Result<ureq::tls::TlsConfig> {
-    use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
     let rustls = cfg!(feature = "rustls");
     let provider = if rustls {
@@ -112,20 +141,12 @@ fn tls(settings: &Settings) -> Result<ureq::tls::TlsConfig> {
         TlsProvider::NativeTls
     };
     let roots = match &settings.root_certificates {
-        Some(pem) => {
-            let certificates: Vec<_> = parse_pem(pem)
-                .filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    _ => None,
-                })
-                .collect();
-            if certificates.is_empty() {
-                return Err(Error::input(
-                    "root_certificates_pem() was given no certificate in PEM form",
-                ));
-            }
-            RootCerts::new_with_certs(&certificates)
+        Some(Roots { certificates }) if certificates.is_empty() => {
+            return Err(Error::input(
+                "root_certificates_pem() was given no certificate in PEM form",
+            ));
         }
+        Some(Roots { certificates }) => RootCerts::new_with_certs(certificates),
         None if cfg!(feature = "platform-verifier") || !rustls => RootCerts::PlatformVerifier,
         None => RootCerts::WebPki,
     };

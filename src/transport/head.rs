@@ -1,11 +1,8 @@
 //! What the head of a response says.
 
-use ureq::http::{HeaderMap, HeaderName, StatusCode, header};
+use ureq::http::{HeaderMap, StatusCode};
 
-const INFERENCE_ID: HeaderName = HeaderName::from_static("x-inference-id");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-pub(super) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
-const USD_SPENT: HeaderName = HeaderName::from_static("x-aimlapi-usd-spent");
+pub(super) const CLIENT_REQUEST_ID: &str = "x-client-request-id";
 
 /// What the head of a response says.
 #[derive(Clone, Debug, Default)]
@@ -48,22 +45,38 @@ impl Head {
         }
     }
 
+    /// Of a header that comes twice, the first one counts.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap, attempts: u32) -> Head {
-        let text = |name: HeaderName| headers.get(name)?.to_str().ok();
-        let kind = text(header::CONTENT_TYPE);
-        let spent: Option<f64> = text(USD_SPENT).and_then(|usd| usd.trim().parse().ok());
-        Head {
+        let mut head = Head {
             status: status.as_u16(),
-            inference_id: text(INFERENCE_ID).map(str::to_owned),
-            request_id: text(REQUEST_ID).map(str::to_owned),
-            client_request_id: text(CLIENT_REQUEST_ID).map(str::to_owned),
-            usd_spent: spent.filter(|usd| usd.is_finite()),
-            is_event_stream: kind.is_some_and(|kind| {
-                kind.trim_start()
-                    .to_ascii_lowercase()
-                    .starts_with("text/event-stream")
-            }),
             attempts,
+            ..Head::default()
+        };
+        // One pass costs less than to look for each.
+        for (name, value) in headers {
+            let Ok(value) = value.to_str() else { continue };
+            let text = || value.to_owned();
+            match name.as_str() {
+                "x-inference-id" => {
+                    head.inference_id.get_or_insert_with(text);
+                }
+                "x-request-id" => {
+                    head.request_id.get_or_insert_with(text);
+                }
+                CLIENT_REQUEST_ID => {
+                    head.client_request_id.get_or_insert_with(text);
+                }
+                "x-aimlapi-usd-spent" => {
+                    let usd = value.trim().parse().ok();
+                    head.usd_spent = head.usd_spent.or(usd.filter(|usd: &f64| usd.is_finite()));
+                }
+                "content-type" => {
+                    let kind = value.trim_start().get(..17).unwrap_or_default();
+                    head.is_event_stream |= kind.eq_ignore_ascii_case("text/event-stream");
+                }
+                _ => {}
+            }
         }
+        head
     }
 }
