@@ -441,6 +441,13 @@ impl<'a> Node<'a> {
         (span.kind == Kind::Text).then(|| index(span.start)..index(span.end))
     }
 
+    /// Where a number that is nothing but digits is in the text.
+    pub(crate) fn digits(self) -> Option<Range<usize>> {
+        let is_digits = self.raw().bytes().all(|byte| byte.is_ascii_digit());
+        let span = self.span();
+        (span.kind == Kind::Number && is_digits).then(|| index(span.start)..index(span.end))
+    }
+
     /// Appends a string to `out`. Half of a surrogate pair waits in `half` for the rest, which another string brings.
     pub(crate) fn append_to(self, half: &mut Option<u16>, out: &mut String) {
         let span = self.span();

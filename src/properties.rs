@@ -193,8 +193,24 @@ fn event() -> impl Strategy<Value = String> {
             ",\"logprobs\":{\"content\":[]}",
         ][..],
     );
-    (0_u8..2, text, prop_oneof![4 => Just(""), 1 => beside], prop_oneof![4 => Just(""), 1 => end]).prop_map(|(index, text, beside, end)| {
-        format!(r#"{{"id":"c","choices":[{{"index":{index},"delta":{{"content":"{text}"{beside}}}{end}}}]}}"#)
+    let stamps = (
+        select(&["\"\"", "\"c\"", "\"d\"", "null", "7", "\"\\n\""][..]),
+        select(
+            &[
+                "0",
+                "17",
+                "18000",
+                "null",
+                "1.5",
+                "-1",
+                "\"9\"",
+                "99999999999999999999999",
+            ][..],
+        ),
+        "[a-z{} ]{0,6}",
+    );
+    (stamps, 0_u8..2, text, prop_oneof![4 => Just(""), 1 => beside], prop_oneof![4 => Just(""), 1 => end]).prop_map(|((id, created, pad), index, text, beside, end)| {
+        format!(r#"{{"id":{id},"created":{created},"pad":"{pad}","choices":[{{"index":{index},"delta":{{"content":"{text}"{beside}}}{end}}}]}}"#)
     })
 }
 
@@ -280,7 +296,7 @@ proptest! {
 
     #[test]
     fn a_template_changes_nothing(mut events in vec(event(), 0..12), again in vec(any::<prop::sample::Index>(), 0..12)) {
-        // Events that come again have templates.
+        // Events that come again, with the same stamps or others, have templates.
         for index in again {
             if !events.is_empty() {
                 events.insert(0, events[index.index(events.len())].clone());
