@@ -276,8 +276,26 @@ fn index(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
+/// The length of a string that begins behind its quote, and whether it has no escapes; `None` if it is none.
+pub(crate) fn string_length(bytes: &[u8]) -> Option<(usize, bool)> {
+    let length = find_either(bytes, b'"', b'\\')?;
+    if bytes.get(length) == Some(&b'"') {
+        return Some((length, true));
+    }
+    Some((escaped(bytes, 0).ok()?.1, false))
+}
+
 /// The end of a string that begins here, behind its quote.
 fn string(bytes: &[u8], start: usize) -> Result<(Kind, usize), Broken> {
+    let rest = bytes.get(start..).unwrap_or_default();
+    match find_either(rest, b'"', b'\\') {
+        Some(length) if rest.get(length) == Some(&b'"') => Ok((Kind::Text, start + length)),
+        _ => escaped(bytes, start),
+    }
+}
+
+/// Like [`string`], also where there are escapes.
+fn escaped(bytes: &[u8], start: usize) -> Result<(Kind, usize), Broken> {
     let (mut at, mut kind) = (start, Kind::Text);
     loop {
         let rest = bytes.get(at..).unwrap_or_default();

@@ -159,9 +159,10 @@ fn accumulated(events: &[String], by_template: bool) -> (String, Completion) {
     let (mut answer, mut template) = (Accumulator::new(false), Template::default());
     let mut said = String::new();
     for event in events {
-        if let Some((choice, at)) = template.find(event).filter(|_| by_template) {
-            let text = &event[at];
-            if let Some(speaks) = answer.add_text(choice, text) {
+        let known = template.find(event).filter(|_| by_template);
+        if let Some(addition) = known.as_ref().filter(|addition| addition.is_plain) {
+            let text = &event[addition.text.clone()];
+            if let Some(speaks) = answer.add_text(addition.choice, text) {
                 said.push_str(if speaks { text } else { "" });
                 continue;
             }
@@ -169,7 +170,9 @@ fn accumulated(events: &[String], by_template: bool) -> (String, Completion) {
         let json = Json::read(event).unwrap();
         let Ok(added) = answer.add(&json) else { break };
         said.push_str(&added.text);
-        template.learn(event, json.root());
+        if known.is_none() {
+            template.learn(event, json.root());
+        }
     }
     (said, answer.finish())
 }

@@ -373,12 +373,13 @@ fn read(
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(event.data),
     };
-    if let Some((choice, at)) = template.find(&text).filter(|_| event.name.is_empty()) {
-        let said = text.get(at.clone()).unwrap_or_default();
-        if let Some(speaks) = answer.add_text(choice, said) {
+    let known = template.find(&text).filter(|_| event.name.is_empty());
+    if let Some(addition) = known.as_ref().filter(|addition| addition.is_plain) {
+        let said = text.get(addition.text.clone()).unwrap_or_default();
+        if let Some(speaks) = answer.add_text(addition.choice, said) {
             return Ok(Step::Chunk(Chunk {
                 raw: text.into_owned(),
-                text: speaks.then_some(at),
+                text: speaks.then(|| addition.text.clone()),
                 said: Said::default(),
             }));
         }
@@ -420,7 +421,9 @@ fn read(
     if said.failed || (!said.has_choices && is_error()) {
         return Err(Error::reported(status, &text));
     }
-    template.learn(&text, root);
+    if known.is_none() {
+        template.learn(&text, root);
+    }
     drop(json);
     Ok(Step::Chunk(Chunk {
         raw: text.into_owned(),

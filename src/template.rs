@@ -1,12 +1,13 @@
 //! Most events of a stream differ from the one before in a few words of text, and perhaps in a stamp that says nothing,
 //! such as OpenAI's `obfuscation`. Such an event is known by comparing bytes, and need not be read again.
 
+use std::mem;
 use std::ops::Range;
 
 use crate::FinishReason;
 use crate::bytes::find_either;
 use crate::completion::index;
-use crate::json::Node;
+use crate::json::{Node, string_length};
 use crate::message::is_sent_back;
 
 /// The last event, with the gaps in which the next one may differ, if it did nothing but add text to one choice.
@@ -22,6 +23,8 @@ pub(crate) struct Template {
 struct Gap {
     kind: Kind,
     place: Range<usize>,
+    /// The event before had something else there, and the next one may.
+    is_open: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,43 +36,60 @@ enum Kind {
     Digits,
 }
 
+/// What an event that is like the last one adds to a choice.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Addition {
+    pub(crate) choice: u32,
+    /// Where the text is in the event.
+    pub(crate) text: Range<usize>,
+    /// It has no escapes, so that it is the text as it stands.
+    pub(crate) is_plain: bool,
+}
+
 impl Template {
     /// Takes the event that was read last.
     pub(crate) fn learn(&mut self, event: &str, root: Node<'_>) {
-        self.event.clear();
-        self.gaps.clear();
-        match self.find_gaps(root) {
-            Some(choice) => {
-                self.choice = choice;
-                self.event.push_str(event);
-            }
-            None => self.gaps.clear(),
+        let (before, gaps) = (mem::take(&mut self.event), mem::take(&mut self.gaps));
+        let Some(choice) = self.find_gaps(root) else {
+            self.gaps.clear();
+            return;
+        };
+        self.choice = choice;
+        self.event.push_str(event);
+        for (gap, old) in self.gaps.iter_mut().zip(gaps) {
+            gap.is_open |= event.get(gap.place.clone()) != before.get(old.place);
         }
     }
 
-    /// Where the text is in an event that is like the last one, and the choice it is of. What stands in a gap holds
-    /// neither a quote nor a backslash, so it is one string, and means what it says; or it is digits and no more.
-    pub(crate) fn find(&self, event: &str) -> Option<(u32, Range<usize>)> {
-        let (mut text, mut known, mut at) = (None, 0, 0);
-        for Gap { kind, place } in &self.gaps {
-            let between = self.event.get(known..place.start)?;
+    /// What an event adds that is like the last one. What stands in a gap is one string, or digits and no more, so that
+    /// all else means what it meant.
+    pub(crate) fn find(&self, event: &str) -> Option<Addition> {
+        let (mut addition, mut known, mut at) = (None, 0, 0);
+        for gap in self.gaps.iter().filter(|gap| gap.is_open) {
+            let between = self.event.get(known..gap.place.start)?;
             let rest = event.get(at..)?.strip_prefix(between)?.as_bytes();
             at += between.len();
-            let length = match kind {
-                Kind::Digits => rest.iter().position(|byte| !byte.is_ascii_digit())?,
-                Kind::Text | Kind::Words => find_either(rest, b'"', b'\\')?,
+            let length = match gap.kind {
+                Kind::Text => {
+                    let (length, is_plain) = string_length(rest)?;
+                    addition = Some(Addition {
+                        choice: self.choice,
+                        text: at..at + length,
+                        is_plain,
+                    });
+                    length
+                }
+                Kind::Words => find_either(rest, b'"', b'\\')?,
+                Kind::Digits => {
+                    let digits = rest.iter().position(|byte| !byte.is_ascii_digit());
+                    digits.filter(|digits| *digits > 0)?
+                }
             };
-            match kind {
-                Kind::Text => text = Some((self.choice, at..at + length)),
-                Kind::Digits if length == 0 => return None,
-                Kind::Digits | Kind::Words => {}
-            }
             at += length;
-            known = place.end;
+            known = gap.place.end;
         }
-        (event.get(at..)? == self.event.get(known..)?)
-            .then_some(text)
-            .flatten()
+        let is_alike = event.get(at..)? == self.event.get(known..)?;
+        addition.filter(|_| is_alike)
     }
 
     /// Finds the gaps of an event and its choice, if all else in it changes nothing when it comes again.
@@ -88,8 +108,9 @@ impl Template {
                 _ => {
                     let words = value.plain_string().map(|place| (Kind::Words, place));
                     let gap = words.or_else(|| Some((Kind::Digits, value.digits()?)));
-                    self.gaps
-                        .extend(gap.map(|(kind, place)| Gap { kind, place }));
+                    if let Some((kind, place)) = gap {
+                        self.add(kind, place);
+                    }
                 }
             }
         }
@@ -124,10 +145,17 @@ impl Template {
                 _ => {}
             }
         }
-        let place = text?;
-        let kind = Kind::Text;
-        self.gaps.push(Gap { kind, place });
+        self.add(Kind::Text, text?);
         Some(number)
+    }
+
+    fn add(&mut self, kind: Kind, place: Range<usize>) {
+        let is_open = kind == Kind::Text;
+        self.gaps.push(Gap {
+            kind,
+            place,
+            is_open,
+        });
     }
 }
 
@@ -142,6 +170,24 @@ mod tests {
         template
     }
 
+    /// A template of an event whose stamps are others than those of the event before.
+    fn stamped(event: &str) -> Template {
+        let mut template = template(
+            &event
+                .replace("17", "16")
+                .replace("abc", "")
+                .replace("\"a\"", "\"z\""),
+        );
+        template.learn(event, Json::read(event).unwrap().root());
+        template
+    }
+
+    /// The choice and the text that an event adds, as it stands.
+    fn found<'a>(template: &Template, event: &'a str) -> Option<(u32, &'a str)> {
+        let addition = template.find(event)?;
+        Some((addition.choice, &event[addition.text]))
+    }
+
     const EVENT: &str = r#"{"id":"a","created":17,"x":null,"obfuscation":"abc","choices":[{"index":1,"delta":{"role":"assistant","content":"one","reasoning":""},"finish_reason":null}],"usage":null}"#;
 
     #[test]
@@ -149,14 +195,12 @@ mod tests {
         let template = template(EVENT);
         for text in ["", "x", "two words", "ünïcödé 😀"] {
             let event = EVENT.replace("one", text);
-            let (choice, at) = template.find(&event).unwrap();
-            assert_eq!((choice, &event[at]), (1, text));
+            assert_eq!(found(&template, &event), Some((1, text)));
         }
     }
 
     #[test]
-    fn an_event_that_differs_in_what_says_nothing_is_known() {
-        let template = template(EVENT);
+    fn an_event_that_differs_in_what_differed_before_and_says_nothing_is_known() {
         for (old, new) in [
             ("\"a\"", "\"another\""),
             ("17", "18000"),
@@ -164,9 +208,25 @@ mod tests {
             ("abc", "tokens, {and} more"),
         ] {
             let event = EVENT.replace(old, new);
-            let (choice, at) = template.find(&event).unwrap();
-            assert_eq!((choice, &event[at]), (1, "one"), "{new}");
+            assert_eq!(found(&stamped(EVENT), &event), Some((1, "one")), "{new}");
+            assert_eq!(template(EVENT).find(&event), None, "{new}");
         }
+    }
+
+    #[test]
+    fn a_text_with_escapes_is_known_and_marked() {
+        let template = template(EVENT);
+        for (text, is_plain) in [
+            ("one", true),
+            (r"a\n", false),
+            (r#"\"\\"#, false),
+            (r"\ud83d", false),
+        ] {
+            let event = EVENT.replace("one", text);
+            assert_eq!(found(&template, &event), Some((1, text)));
+            assert_eq!(template.find(&event).unwrap().is_plain, is_plain, "{text}");
+        }
+        assert_eq!(template.find(&EVENT.replace("one", r"\x")), None);
     }
 
     #[test]
@@ -182,7 +242,7 @@ mod tests {
 
     #[test]
     fn an_event_that_differs_otherwise_is_not() {
-        let template = template(EVENT);
+        let template = stamped(EVENT);
         for (old, new) in [
             ("\"a\"", "7"),
             ("\"a\"", "\"b\\n\""),
@@ -191,8 +251,6 @@ mod tests {
             ("17", "\"17\""),
             ("null,", "1,"),
             ("abc", "\",\"usage\":{},\"y\":\""),
-            ("one", "a\\n"),
-            ("one", "\\ud83d"),
             ("one", "\",\"refusal\":\"no"),
             ("\"finish_reason\":null", "\"finish_reason\":\"stop\""),
             ("\"usage\":null", "\"usage\":{}"),
