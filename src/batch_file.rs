@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 use std::io::BufRead;
 
-use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::json::{Json, Node};
+use crate::request::Form;
 use crate::transport::Head;
 use crate::{ChatRequest, Completion, Error, Result};
 
@@ -31,20 +31,11 @@ impl ChatRequest {
     ///
     /// [`Input`](crate::ErrorKind::Input), as [`Client::send`](crate::Client::send) has it.
     pub fn batch_line(&self, custom_id: &str) -> Result<String> {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            custom_id: &'a str,
-            method: &'a str,
-            url: &'a str,
-            body: &'a ChatRequest,
-        }
-        self.check()?;
-        to_line(&Line {
-            custom_id,
-            method: "POST",
-            url: "/v1/chat/completions",
-            body: self,
-        })
+        let body = self.json()?;
+        let id = Value::from(custom_id);
+        Ok(format!(
+            r#"{{"custom_id":{id},"method":"POST","url":"/v1/chat/completions","body":{body}}}"#
+        ))
     }
 
     /// The request as one of the `requests` that AI/ML API's own batch endpoint (`POST /v1/batches`) takes:
@@ -68,22 +59,15 @@ impl ChatRequest {
     ///
     /// [`Input`](crate::ErrorKind::Input), as [`Client::send`](crate::Client::send) has it.
     pub fn batch_entry(&self, custom_id: &str) -> Result<String> {
-        #[derive(Serialize)]
-        struct Entry<'a> {
-            custom_id: &'a str,
-            params: &'a ChatRequest,
-        }
-        self.check()?;
-        to_line(&Entry {
-            custom_id,
-            params: self,
-        })
+        let params = self.json()?;
+        let id = Value::from(custom_id);
+        Ok(format!(r#"{{"custom_id":{id},"params":{params}}}"#))
     }
-}
 
-fn to_line(line: &impl Serialize) -> Result<String> {
-    serde_json::to_string(line)
-        .map_err(|e| Error::input(format!("the request has no JSON form: {e}")))
+    fn json(&self) -> Result<String> {
+        let body = self.body(Form::Whole)?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
 }
 
 /// The answers in a batch's result file, by their `custom_id`.

@@ -7,6 +7,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::accumulate::MOST;
+use crate::encoded::optional;
 use crate::json::{Broken, Json, Node};
 use crate::refusal;
 use crate::transport::Head;
@@ -365,12 +366,18 @@ impl Serialize for Completion {
     }
 }
 
-#[derive(Serialize)]
 struct Priced<'a> {
-    #[serde(flatten)]
     usage: &'a Usage,
-    #[serde(skip_serializing_if = "Option::is_none")]
     cost: Option<f64>,
+}
+
+impl Serialize for Priced<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        self.usage.add_to(&mut map)?;
+        optional(&mut map, "cost", self.cost.as_ref())?;
+        map.end()
+    }
 }
 
 impl<'de> Deserialize<'de> for Completion {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -43,5 +44,17 @@ impl Serialize for Encoded {
 impl<'de> Deserialize<'de> for Encoded {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Encoded, D::Error> {
         Box::<RawValue>::deserialize(d).map(Encoded)
+    }
+}
+
+/// Adds a member where there is a value for it.
+pub(crate) fn optional<M: SerializeMap>(
+    map: &mut M,
+    name: &str,
+    value: Option<&(impl Serialize + ?Sized)>,
+) -> Result<(), M::Error> {
+    match value {
+        Some(value) => map.serialize_entry(name, value),
+        None => Ok(()),
     }
 }

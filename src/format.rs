@@ -3,7 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::encoded::Encoded;
+use crate::encoded::{Encoded, optional};
 use crate::json::value_of;
 use crate::{Result, schema};
 
@@ -190,13 +190,20 @@ impl Serialize for ResponseFormat {
     }
 }
 
-#[derive(Serialize)]
 struct JsonSchema<'a> {
     name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     description: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     schema: Option<&'a Encoded>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     strict: &'a Option<bool>,
+}
+
+impl Serialize for JsonSchema<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("name", self.name)?;
+        optional(&mut map, "description", self.description.as_ref())?;
+        optional(&mut map, "schema", self.schema)?;
+        optional(&mut map, "strict", self.strict.as_ref())?;
+        map.end()
+    }
 }

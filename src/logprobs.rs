@@ -1,23 +1,23 @@
 //! How likely the tokens of an answer were.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Result;
 use crate::json::{self, Node};
 
 /// How likely the tokens of an answer were: [`Choice::logprobs`](crate::Choice::logprobs).
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Logprobs {
     /// The tokens of the text.
     pub content: Vec<TokenLogprob>,
     /// The tokens of a refusal.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusal: Vec<TokenLogprob>,
 }
 
 /// One token of an answer, and how likely it was.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TokenLogprob {
     /// The token as text.
@@ -29,6 +29,17 @@ pub struct TokenLogprob {
     pub bytes: Option<Vec<u8>>,
     /// The likeliest tokens in its place, as many as [`top_logprobs`](crate::ChatRequest::top_logprobs) asked for.
     pub top_logprobs: Vec<TokenLogprob>,
+}
+
+impl Serialize for Logprobs {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("content", &self.content)?;
+        if !self.refusal.is_empty() {
+            map.serialize_entry("refusal", &self.refusal)?;
+        }
+        map.end()
+    }
 }
 
 impl<'de> Deserialize<'de> for Logprobs {
@@ -44,6 +55,17 @@ impl Logprobs {
             content: tokens("content"),
             refusal: tokens("refusal"),
         })
+    }
+}
+
+impl Serialize for TokenLogprob {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("token", &self.token)?;
+        map.serialize_entry("logprob", &self.logprob)?;
+        map.serialize_entry("bytes", &self.bytes)?;
+        map.serialize_entry("top_logprobs", &self.top_logprobs)?;
+        map.end()
     }
 }
 

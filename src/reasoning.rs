@@ -1,6 +1,10 @@
 //! How a reasoning model thinks.
 
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+
+use crate::Result;
+use crate::encoded::optional;
 
 /// How long a reasoning model thinks before it answers: the longer, the dearer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,15 +47,22 @@ impl Serialize for ReasoningEffort {
 ///     .reasoning(Reasoning::new().max_tokens(2000));
 /// # drop(request);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]
 pub struct Reasoning {
-    #[serde(skip_serializing_if = "Option::is_none")]
     effort: Option<ReasoningEffort>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     exclude: Option<bool>,
+}
+
+impl Serialize for Reasoning {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        optional(&mut map, "effort", self.effort.as_ref())?;
+        optional(&mut map, "max_tokens", self.max_tokens.as_ref())?;
+        optional(&mut map, "exclude", self.exclude.as_ref())?;
+        map.end()
+    }
 }
 
 impl Reasoning {

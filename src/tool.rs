@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::encoded::Encoded;
+use crate::encoded::{Encoded, optional};
 use crate::json::{self, Node, keep};
 #[cfg(feature = "schemars")]
 use crate::schema;
@@ -202,17 +202,24 @@ impl Serialize for Tool {
     }
 }
 
-#[derive(Serialize)]
 struct Inner<'a> {
     name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<&'a Encoded>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     format: Option<&'a Value>,
+}
+
+impl Serialize for Inner<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("name", self.name)?;
+        optional(&mut map, "description", self.description)?;
+        optional(&mut map, "parameters", self.parameters)?;
+        optional(&mut map, "strict", self.strict.as_ref())?;
+        optional(&mut map, "format", self.format)?;
+        map.end()
+    }
 }
 
 /// Which tools the model may or must call.

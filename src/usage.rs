@@ -1,14 +1,16 @@
 //! What an answer took.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Result;
+use crate::encoded::optional;
 use crate::json::{self, Node};
 
 /// What an answer took, in tokens, as the server counts them.
 ///
 /// The counts of some providers do not add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
     /// Tokens of the request.
@@ -18,11 +20,17 @@ pub struct Usage {
     /// Both, as reported; their sum where the server does not say.
     pub total_tokens: u64,
     /// Tokens of the reasoning, where reported.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_tokens: Option<u64>,
     /// Tokens of the request that came from the provider's cache, where reported.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cached_tokens: Option<u64>,
+}
+
+impl Serialize for Usage {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        self.add_to(&mut map)?;
+        map.end()
+    }
 }
 
 impl<'de> Deserialize<'de> for Usage {
@@ -32,6 +40,14 @@ impl<'de> Deserialize<'de> for Usage {
 }
 
 impl Usage {
+    pub(crate) fn add_to<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry("prompt_tokens", &self.prompt_tokens)?;
+        map.serialize_entry("completion_tokens", &self.completion_tokens)?;
+        map.serialize_entry("total_tokens", &self.total_tokens)?;
+        optional(map, "reasoning_tokens", self.reasoning_tokens.as_ref())?;
+        optional(map, "cached_tokens", self.cached_tokens.as_ref())
+    }
+
     pub(crate) fn read(node: Node<'_>) -> Option<Usage> {
         Usage::read_priced(node, &mut None)
     }
