@@ -383,7 +383,7 @@ impl Serialize for Priced<'_> {
 impl<'de> Deserialize<'de> for Completion {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Completion, D::Error> {
         let raw = Box::<RawValue>::deserialize(d)?;
-        Completion::decode(200, raw.get().to_owned()).map_err(D::Error::custom)
+        Completion::decode(200, Box::<str>::from(raw).into_string()).map_err(D::Error::custom)
     }
 }
 

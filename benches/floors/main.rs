@@ -9,6 +9,9 @@
 //! so that a busy machine hits both alike, and a ratio is the median of the rounds'. A call over loopback is mostly
 //! waiting, so that time says little of it; instructions hardly depend on what else runs. Allocations are counted in
 //! all rounds, on both sides alike. How events are split and JSON is read shows in `chunk` and `decode`.
+//!
+//! Criterion, divan and iai-callgrind measure one side after the other, in time or in instructions. Here a figure is a
+//! ratio of two sides in the same round, and the same work counts time, allocations and instructions.
 
 mod by_crate;
 mod by_hand;
