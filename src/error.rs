@@ -301,6 +301,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_retryable(mut self, is: bool) -> Error {
+        self.0.retryable = is;
+        self
+    }
+
     pub(crate) fn with_partial(mut self, partial: Option<Completion>) -> Error {
         self.0.partial = partial.map(Box::new);
         self

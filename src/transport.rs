@@ -285,7 +285,8 @@ impl Transport {
             error.retry_after(),
             !error.is_retryable(),
         );
-        (error, again)
+        // What the server says of a repetition holds for the caller's too.
+        (error.with_retryable(again != Again::Never), again)
     }
 
     /// The error of an attempt that got no response.

@@ -156,7 +156,8 @@ fn a_wait_that_ends_after_the_deadline_is_not_begun() {
 #[test]
 fn the_server_s_word_on_a_repetition_counts_most() {
     repeated(&once(respond(400, &[("x-should-retry", "true")], "")));
-    not_repeated(&once(respond(503, &[("x-should-retry", "false")], "")));
+    let error = not_repeated(&once(respond(503, &[("x-should-retry", "false")], "")));
+    assert!(!error.is_retryable());
     repeated(&once(respond(503, &[("x-should-retry", "maybe")], "")));
 }
 
