@@ -16,9 +16,14 @@ const MAX_PAYLOAD: usize = 64 << 10;
 
 impl Error {
     fn new(kind: ErrorKind, what: impl Into<String>) -> Error {
+        Error::made(kind, what.into())
+    }
+
+    #[cold]
+    fn made(kind: ErrorKind, what: String) -> Error {
         Error(Box::new(Repr {
             kind,
-            what: what.into(),
+            what,
             said: String::new(),
             hint: None,
             status: None,
