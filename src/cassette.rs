@@ -63,14 +63,14 @@ use crate::{ChatRequest, Error, Result};
 /// never taken for a missing one, as that would cost money.
 ///
 /// [`testing`](crate::testing) tells how to test a program with one, and what the files look like.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct Cassette {
     directory: PathBuf,
     mode: Mode,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Mode {
     Auto,
     Record,

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// let parts = Content::from([ContentPart::text("What is this?"), picture]);
 /// assert_eq!(parts.as_text(), None);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Content {
     /// Plain text.
     Text(String),
@@ -130,7 +130,7 @@ impl Content {
 /// println!("{}", reply.text());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContentPart(Map<String, Value>);
 
 impl ContentPart {

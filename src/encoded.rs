@@ -1,6 +1,7 @@
 //! JSON that is on its way out, encoded once and kept as text.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -26,6 +27,14 @@ impl Encoded {
 impl PartialEq for Encoded {
     fn eq(&self, other: &Encoded) -> bool {
         self.get() == other.get()
+    }
+}
+
+impl Eq for Encoded {}
+
+impl Hash for Encoded {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.get().hash(state);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Why an answer ended.
 
-use std::fmt;
-
 use crate::json::Node;
+use crate::name::name;
 
 /// Why an answer ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,19 +33,14 @@ impl FinishReason {
 
     /// `None` for `""`, which says nothing.
     pub(crate) fn read(node: Node<'_>) -> Option<FinishReason> {
-        Some(match &*node.str()? {
-            "" => return None,
-            "stop" => FinishReason::Stop,
-            "length" => FinishReason::Length,
-            "content_filter" => FinishReason::ContentFilter,
-            "tool_calls" => FinishReason::ToolCalls,
-            other => FinishReason::Other(other.to_owned()),
-        })
+        let name = node.str().filter(|name| !name.is_empty())?;
+        Some(FinishReason::from(&*name))
     }
 }
 
-impl fmt::Display for FinishReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+name! { FinishReason {
+    "stop" => Stop,
+    "length" => Length,
+    "content_filter" => ContentFilter,
+    "tool_calls" => ToolCalls,
+} }

@@ -26,11 +26,11 @@ use crate::{Result, schema};
 ///     .response_format(format);
 /// # drop(request);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct ResponseFormat(Form);
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Form {
     Text,
     JsonObject,

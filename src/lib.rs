@@ -134,6 +134,7 @@ mod json;
 mod logprobs;
 mod message;
 mod model;
+mod name;
 mod pace;
 mod reasoning;
 mod refusal;

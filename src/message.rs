@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::accumulate::MOST;
 use crate::json::{self, Node};
+use crate::name::name;
 use crate::{Content, ContentPart, ToolCall};
 
 /// Who says something.
@@ -48,18 +49,13 @@ impl Role {
     }
 }
 
-impl From<&str> for Role {
-    fn from(name: &str) -> Role {
-        match name {
-            "system" => Role::System,
-            "developer" => Role::Developer,
-            "user" => Role::User,
-            "assistant" => Role::Assistant,
-            "tool" => Role::Tool,
-            other => Role::Other(other.to_owned()),
-        }
-    }
-}
+name! { Role {
+    "system" => System,
+    "developer" => Developer,
+    "user" => User,
+    "assistant" => Assistant,
+    "tool" => Tool,
+} }
 
 /// One message of a conversation.
 ///
@@ -79,7 +75,7 @@ impl From<&str> for Role {
 /// assert_eq!(serde_json::from_str::<Vec<Message>>(&stored)?, history);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     pub(crate) role: Role,
     pub(crate) content: Option<Content>,

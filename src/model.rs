@@ -5,7 +5,7 @@ use crate::refusal;
 use crate::{Error, Result};
 
 /// A model that a server offers, as [`Client::models`](crate::Client::models) lists it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Model {
     id: String,
     aliases: Vec<String>,

@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 
 use crate::Result;
 use crate::encoded::optional;
+use crate::name::name;
 
 /// How long a reasoning model thinks before it answers: the longer, the dearer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,11 +33,11 @@ impl ReasoningEffort {
     }
 }
 
-impl Serialize for ReasoningEffort {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        self.as_str().serialize(s)
-    }
-}
+name! { ReasoningEffort {
+    "low" => Low,
+    "medium" => Medium,
+    "high" => High,
+} }
 
 /// How a reasoning model thinks, in more detail than [`ReasoningEffort`].
 ///
@@ -47,7 +48,7 @@ impl Serialize for ReasoningEffort {
 ///     .reasoning(Reasoning::new().max_tokens(2000));
 /// # drop(request);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct Reasoning {
     effort: Option<ReasoningEffort>,

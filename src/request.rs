@@ -70,7 +70,7 @@ pub(crate) use body::Form;
 /// | `skip_special_tokens`, `spaces_between_special_tokens` | `.param("skip_special_tokens", false)` |
 /// | **of llama.cpp** | |
 /// | `n_predict`, `grammar` | `.param("grammar", "root ::= \"yes\" \| \"no\"")` |
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct ChatRequest {
     model: String,

@@ -35,7 +35,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// let client = Client::builder().api_key("key").retry(patient).build()?;
 /// # Ok::<(), aimlapi::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct RetryPolicy {
     max_retries: u32,

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 ///     .web_search_options(options);
 /// # drop(request);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct WebSearchOptions {
     size: Option<String>,

@@ -28,7 +28,7 @@ use crate::{Error, Result};
 ///     }));
 /// # drop(weather);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct Tool {
     kind: Kind,
@@ -37,7 +37,7 @@ pub struct Tool {
     cache_control: Option<Value>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Function {
         /// The reason if they have no JSON text.
@@ -223,7 +223,7 @@ impl Serialize for Inner<'_> {
 }
 
 /// Which tools the model may or must call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ToolChoice {
     /// `auto`: the model decides. The API's default where there are tools.
@@ -295,7 +295,7 @@ impl Serialize for ToolChoice {
 /// assert_eq!(call.parse_arguments::<Weather>()?.city, "Paris");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ToolCall {
     pub(crate) id: String,
     pub(crate) custom: bool,

@@ -10,7 +10,7 @@ use crate::json::{self, Node};
 /// What an answer took, in tokens, as the server counts them.
 ///
 /// The counts of some providers do not add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Usage {
     /// Tokens of the request.

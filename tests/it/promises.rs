@@ -6,7 +6,7 @@ use std::sync::{Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
-use aimlapi::{ChatRequest, ChatStream, Client, ClientBuilder, Completion, Error, Message};
+use aimlapi::{Client, ClientBuilder, Completion, Error};
 
 use crate::support::{
     HELLO, MODEL, Server, begins, hello, json, nobody, quick, respond, say_hello,
@@ -250,15 +250,6 @@ fn a_word_as_short_as_a_bad_key_is_left_alone() {
 
 #[test]
 fn a_client_is_shared_by_threads() {
-    fn shared<T: Clone + Debug + Send + Sync + 'static>() {}
-    fn sent<T: Send + 'static>() {}
-    shared::<Client>();
-    shared::<ClientBuilder>();
-    shared::<ChatRequest>();
-    shared::<Completion>();
-    shared::<Message>();
-    sent::<ChatStream>();
-
     let server = Server::answering(json(200, HELLO));
     let client = client(&server);
     thread::scope(|scope| {

@@ -1,7 +1,11 @@
 //! The public API as text: a change of it shows in review, as a change of `tests/public_api.txt`.
 
+use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::fs;
+use std::hash::Hash;
 use std::path::Path;
+use std::vec;
 
 /// One line for each public item: what stands in the source, up to its body.
 fn public_api() -> Vec<String> {
@@ -86,4 +90,42 @@ fn the_public_api_is_the_one_that_was_reviewed() {
         "if meant, run again with UPDATE_PUBLIC_API=1:\n{}",
         changes.join("\n")
     );
+}
+
+/// The names of the public structs and enums.
+fn types() -> BTreeSet<String> {
+    let name = |line: &String| {
+        let rest = line
+            .strip_prefix("pub struct ")
+            .or_else(|| line.strip_prefix("pub enum "))?;
+        let end = rest.find(|c: char| !c.is_alphanumeric());
+        Some(rest[..end.unwrap_or(rest.len())].to_owned())
+    };
+    public_api().iter().filter_map(name).collect()
+}
+
+// Compiling it is the test. That no type is missing is all that is left to run.
+#[test]
+fn every_type_can_be_shown_and_go_to_another_thread() {
+    fn key<T: Clone + Debug + Eq + Hash + Send + Sync + 'static>() {}
+    fn value<T: Clone + Debug + PartialEq + Send + Sync + 'static>() {}
+    fn handle<T: Clone + Debug + Send + Sync + 'static>() {}
+    fn single<T: Debug + Send + Sync + 'static>() {}
+    fn reader<T: Debug + Iterator + Send + 'static>() {}
+    let mut told = BTreeSet::new();
+    macro_rules! are {
+        ($kind:ident: $($name:ident $(<$of:ty>)?),*) => {$(
+            $kind::<aimlapi::$name $(<$of>)?>();
+            told.insert(stringify!($name).to_owned());
+        )*};
+    }
+    are!(key: Cassette, ChatRequest, Content, ContentPart, ErrorKind, FinishReason, Message, Model);
+    are!(key: Reasoning, ReasoningEffort, ResponseFormat, RetryPolicy, Role, Tool, ToolCall);
+    are!(key: ToolChoice, Usage, WebSearchOptions);
+    // They hold numbers with a point, which are no keys.
+    are!(value: Choice, Chunk, Completion, Logprobs, Progress, Spent, TokenLogprob);
+    are!(handle: Budget, Client, ClientBuilder);
+    are!(single: BatchResults, Error);
+    are!(reader: Batch<vec::IntoIter<aimlapi::ChatRequest>>, ChatStream);
+    assert_eq!(told, types());
 }

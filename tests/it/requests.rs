@@ -1,6 +1,6 @@
 //! A request is a value, and goes over the wire as it reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aimlapi::{
     ChatRequest, ContentPart, ErrorKind, IntoMessages, Message, Reasoning, ReasoningEffort,
@@ -422,6 +422,17 @@ fn a_stored_request_says_nothing_of_streams() {
             .starts_with("`stream` is not stored: Client::stream says it"),
         "{error}"
     );
+}
+
+#[test]
+fn a_request_that_is_asked_twice_is_found_in_a_set() {
+    let part = || ContentPart::raw(json!({ "type": "a", "b": 1.5, "c": [null, true] }));
+    let seen = |cold: f64| {
+        let tool = Tool::function("f").parameters(json!({ "type": "object" }));
+        let request = ChatRequest::new("m", Message::user([part()])).tools([tool]);
+        request.temperature(cold)
+    };
+    assert_eq!(HashSet::from([seen(0.0), seen(0.0), seen(1.0)]).len(), 2);
 }
 
 #[test]

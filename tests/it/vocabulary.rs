@@ -1,7 +1,13 @@
 //! What is said and answered beside plain text: JSON, parts, reasoning, prices, models.
 
-use aimlapi::{ChatRequest, Client, Completion, Content, ContentPart, ErrorKind, Message, Role};
-use serde::Deserialize;
+use std::fmt::{Debug, Display};
+
+use aimlapi::{
+    ChatRequest, Client, Completion, Content, ContentPart, ErrorKind, FinishReason, Message,
+    ReasoningEffort, Role,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::support::{DONE, MODEL, STREAM_HEAD, Server, hello, json as response, respond};
@@ -453,6 +459,40 @@ mod stored {
         assert_eq!(read[0].role(), &Role::Other("critic".to_owned()));
         assert_eq!(read[2].refusal(), Some("No."));
         assert_eq!(serde_json::to_value(&read).unwrap(), messages);
+    }
+}
+
+mod names {
+    use super::*;
+
+    #[track_caller]
+    fn named<T>(value: &T, name: &str)
+    where
+        T: for<'a> From<&'a str> + Debug + DeserializeOwned + Display + PartialEq + Serialize,
+    {
+        assert_eq!(&T::from(name), value);
+        assert_eq!(format!("{value:>20}"), format!("{name:>20}"));
+        assert_eq!(serde_json::to_value(value).unwrap(), json!(name));
+        assert_eq!(&serde_json::from_value::<T>(json!(name)).unwrap(), value);
+    }
+
+    #[test]
+    fn a_name_on_the_wire_is_read_printed_and_stored() {
+        named(&Role::System, "system");
+        named(&Role::Developer, "developer");
+        named(&Role::User, "user");
+        named(&Role::Assistant, "assistant");
+        named(&Role::Tool, "tool");
+        named(&Role::Other("critic".to_owned()), "critic");
+        named(&FinishReason::Stop, "stop");
+        named(&FinishReason::Length, "length");
+        named(&FinishReason::ContentFilter, "content_filter");
+        named(&FinishReason::ToolCalls, "tool_calls");
+        named(&FinishReason::Other("eos".to_owned()), "eos");
+        named(&ReasoningEffort::Low, "low");
+        named(&ReasoningEffort::Medium, "medium");
+        named(&ReasoningEffort::High, "high");
+        named(&ReasoningEffort::Other("none".to_owned()), "none");
     }
 }
 
