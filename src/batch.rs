@@ -23,28 +23,13 @@ const AHEAD: usize = 4;
 /// of a few, and an input may wait for something, even for an answer. It is read by one thread at a time. If it panics,
 /// so does the thread that iterates, after the answers to what came before.
 ///
-/// An error stays in its place and does not end the work, but for those that all the rest would meet as well: a key
-/// that is refused (401), an account without credit (402, 403 or 429 that say so), a [`Budget`](crate::Budget) that is
-/// used up, a server that wants to be left alone for longer than a whole call may take. After such an error no further
-/// request is sent: what was in flight is still answered, what a thread had taken up and not sent yet is
-/// [`Interrupted`](crate::ErrorKind::Interrupted), each in its place, and then the iterator is at its end.
-///
-/// When the server says that it is too much (429), all threads wait, as long as it asks for, or by the
-/// [`RetryPolicy`](crate::RetryPolicy)'s pause. Such a refusal is no failure of the request: it is sent again until the
-/// client's [`timeout`](crate::ClientBuilder::timeout) has passed, unless retries are off. The time before it is sent
-/// for the first time does not count.
-///
-/// With [`Cassette::auto`](crate::Cassette::auto), work that was interrupted continues where it stopped, be it by a
-/// signal that leaves no time for anything: at most the requests that were in flight are sent once more. Dropping a
-/// batch ends it: no further request is sent, and what is in flight is not waited for.
-///
 /// ```no_run
 /// use aimlapi::{Cassette, ChatRequest, Client, GEMMA_2_27B_IT};
 ///
 /// let client = Client::builder().cassette(Cassette::auto("labels")).build()?;
 /// let rows = ["I love it.", "Never again.", "It works."];
-/// let requests = rows.map(|row| ChatRequest::new(GEMMA_2_27B_IT, format!("Positive or negative? {row}")).max_tokens(5));
-/// for (row, reply) in rows.iter().zip(client.send_all(requests).concurrency(4)) {
+/// let ask = |row| ChatRequest::new(GEMMA_2_27B_IT, format!("Positive or negative? {row}"));
+/// for (row, reply) in rows.iter().zip(client.send_all(rows.map(ask)).concurrency(4)) {
 ///     match reply {
 ///         Ok(reply) => println!("{row}\t{}", reply.text()),
 ///         Err(error) => eprintln!("{row}: {error}"),
@@ -52,6 +37,27 @@ const AHEAD: usize = 4;
 /// }
 /// # Ok::<(), aimlapi::Error>(())
 /// ```
+///
+/// # Errors
+///
+/// An error stays in its place and does not end the work, but for those that all the rest would meet as well: a key
+/// that is refused (401), an account without credit (402, 403 or 429 that say so), a [`Budget`](crate::Budget) that is
+/// used up, a server that wants to be left alone for longer than a whole call may take. After such an error no further
+/// request is sent: what was in flight is still answered, what a thread had taken up and not sent yet is
+/// [`Interrupted`](crate::ErrorKind::Interrupted), each in its place, and then the iterator is at its end.
+///
+/// # Pace
+///
+/// When the server says that it is too much (429), all threads wait, as long as it asks for, or by the
+/// [`RetryPolicy`](crate::RetryPolicy)'s pause. Such a refusal is no failure of the request: it is sent again until the
+/// client's [`timeout`](crate::ClientBuilder::timeout) has passed, unless retries are off. The time before it is sent
+/// for the first time does not count.
+///
+/// # When it ends early
+///
+/// With [`Cassette::auto`](crate::Cassette::auto), work that was interrupted continues where it stopped, even if a
+/// signal left it no time for anything: at most the requests that were in flight are sent once more. Dropping a
+/// batch ends it: no further request is sent, and what is in flight is not waited for.
 #[must_use = "a batch sends nothing until it is iterated over"]
 pub struct Batch<I> {
     client: Client,
@@ -75,7 +81,7 @@ type Input = Box<dyn Iterator<Item = ChatRequest> + Send>;
 
 type Observer = Box<dyn FnMut(&Progress) + Send>;
 
-/// How far a batch is. [`Batch::on_progress`] hands it over.
+/// How far a [`Batch`] is, as [`Batch::on_progress`] hands it over.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -167,7 +173,9 @@ impl<I> Batch<I> {
     /// ```no_run
     /// # let client = aimlapi::Client::from_env()?;
     /// # let requests: Vec<aimlapi::ChatRequest> = Vec::new();
-    /// let replies = client.send_all(requests).on_progress(|progress| eprint!("\r{} done", progress.done));
+    /// let replies = client
+    ///     .send_all(requests)
+    ///     .on_progress(|progress| eprint!("\r{} done", progress.done));
     /// # drop(replies);
     /// # Ok::<(), aimlapi::Error>(())
     /// ```

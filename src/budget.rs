@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Completion, Error, ErrorKind, Result};
 
-/// What calls have taken so far: [`Client::spent`](crate::Client::spent), [`Budget::spent`].
+/// What calls have taken so far, in requests, tokens and dollars.
+///
+/// [`Client::spent`](crate::Client::spent) tells it of a client, [`Budget::spent`] of all that share a budget, and
+/// [`Progress::spent`](crate::Progress::spent) of a batch.
 ///
 /// What a server does not report is not guessed: an answer without a price counts as `unpriced` and not as free.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -49,18 +52,6 @@ impl Spent {
 /// a limit forbids is not sent: its error is of kind [`Budget`](crate::ErrorKind::Budget) and says which limit it is and
 /// what was spent. An answer from a [`Cassette`](crate::Cassette) takes nothing.
 ///
-/// What is guaranteed: never more calls than [`requests`](Budget::requests). What a call takes in tokens and dollars
-/// is known only after it, so of these a limit is overrun, if at all, by the calls that were in flight when it was
-/// reached. As a rule that is one call, for each in flight is counted as the dearest one so far, and one that might be
-/// too much waits until they have ended. At the beginning, when no price is known, one call goes alone. Such a wait takes
-/// no longer than the client's [`timeout`](crate::ClientBuilder::timeout), before the call's own time begins. A stream
-/// is counted but not waited for, since the thread that waits might be the one to read it: the call is then refused.
-///
-/// What is not reported is never counted as nothing. An answer without a price, and a call that timed out or broke off,
-/// counts as the dearest one so far; likewise with tokens. Where no answer has told its price yet, a limit in dollars
-/// cannot be kept: after one that does not, or was lost, all calls are refused; likewise with tokens. A price below zero
-/// is none, and neither is a usage of no tokens at all.
-///
 /// ```no_run
 /// use aimlapi::{Budget, Client};
 ///
@@ -70,6 +61,26 @@ impl Spent {
 /// # drop(client);
 /// # Ok::<(), aimlapi::Error>(())
 /// ```
+///
+/// # What is guaranteed
+///
+/// There are never more calls than [`requests`](Budget::requests).
+///
+/// What a call takes in [`tokens`](Budget::tokens) and dollars ([`usd`](Budget::usd)) is known only after it, so of
+/// these a limit is overrun, if at all, by the calls that were in flight when it was reached. As a rule that is one
+/// call, for each in flight is counted as the dearest one so far, and one that might be too much waits until they have
+/// ended. At the beginning, when no price is known, one call goes alone.
+///
+/// Such a wait takes no longer than the client's [`timeout`](crate::ClientBuilder::timeout), before the call's own time
+/// begins. A stream is counted but not waited for, since the thread that waits might be the one to read it: the call is
+/// then refused.
+///
+/// # What a server does not report
+///
+/// What is not reported is never counted as nothing. An answer without a price, and a call that timed out or broke off,
+/// counts as the dearest one so far; likewise with tokens. Where no answer has told its price yet, a limit in dollars
+/// cannot be kept: after one that does not, or was lost, all calls are refused; likewise with tokens. A price below zero
+/// is none, and neither is a usage of no tokens at all.
 #[derive(Clone)]
 #[must_use]
 pub struct Budget {
@@ -80,7 +91,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// No limit yet.
+    /// A budget without a limit, to be given some. It counts what is spent all the same.
     pub fn new() -> Budget {
         Budget {
             requests: None,

@@ -26,13 +26,11 @@ use crate::{ChatRequest, Error, Result};
 /// use aimlapi::{Cassette, Client, GEMMA_2_27B_IT};
 ///
 /// let client = Client::builder().cassette(Cassette::auto("cassettes")).build()?;
-/// let reply = client.chat(GEMMA_2_27B_IT, "Why is the sky blue?")?; // sent once, then read from cassettes/
+/// // Sent once, then read from cassettes/:
+/// let reply = client.chat(GEMMA_2_27B_IT, "Why is the sky blue?")?;
 /// # drop(reply);
 /// # Ok::<(), aimlapi::Error>(())
 /// ```
-///
-/// The environment variable `AIMLAPI_CASSETTE`, set to `auto`, `record`, `replay` or `off`, takes the place of the mode
-/// of every client that has a cassette, so that a CI can demand `replay`, and one command records anew.
 ///
 /// | mode | a recording is there | it is not |
 /// |---|---|---|
@@ -40,15 +38,25 @@ use crate::{ChatRequest, Error, Result};
 /// | [`record`](Cassette::record) | calls, and overwrites it | calls, and records |
 /// | [`replay`](Cassette::replay) | answers from it | an error, which says what the nearest recording has otherwise |
 ///
-/// What is the same request: one with the same model, messages and parameters. Neither the server's address nor
-/// whether the answer is streamed makes a difference: a whole answer can be streamed from its recording, as one chunk,
+/// The environment variable `AIMLAPI_CASSETTE`, set to `auto`, `record`, `replay` or `off`, takes the place of the mode
+/// of every client that has a cassette, so that a CI can demand `replay`, and one command records anew.
+///
+/// [`testing`](crate::testing) tells how to test a program with one, and what the files look like.
+///
+/// # Which request is the same
+///
+/// One with the same model, messages and parameters. Neither the server's address nor whether the answer is streamed makes a difference: a whole answer can be streamed from its recording, as one chunk,
 /// and a stream can be read as a whole. To have several answers to one question recorded, give each a
 /// [`seed`](ChatRequest::seed) of its own.
 ///
+/// # What is recorded
+///
 /// Only complete answers are recorded, of a stream when it has been read to its end. Of errors, those that refuse the
-/// request for good (400, 404, 422) are recorded in the mode `record`, for tests of what a program does then. What an
+/// request for good (400, 404, 422) are recorded by [`record`](Cassette::record), for tests of what a program does then. What an
 /// answer reports, such as [`usd_spent`](crate::Completion::usd_spent), its recording reports again; a
 /// [`Budget`](crate::Budget) counts calls only.
+///
+/// # Threads and processes
 ///
 /// A file appears whole or not at all, so any number of threads and processes can share a directory. In `auto`, threads
 /// of one process that send the same request at the same time make one call: the others wait for it, no longer than
@@ -56,13 +64,13 @@ use crate::{ChatRequest, Error, Result};
 /// makes at most one. Streams neither wait nor are waited for. A process that is killed while it writes may leave a
 /// file `*.tmp`, which nobody will read.
 ///
+/// # What cannot be recorded or read
+///
 /// An answer that cannot be recorded, as on a full disk, is returned all the same; it says so by
 /// [`Completion::unrecorded`](crate::Completion::unrecorded), and the log has a warning. So it is with one that would
 /// put the client's key into the file, and with one of more than 64 MiB. A recording that is damaged, or holds another
 /// request than its name says, is an error of kind [`Cassette`](crate::ErrorKind::Cassette) that names the file. It is
 /// never taken for a missing one, as that would cost money.
-///
-/// [`testing`](crate::testing) tells how to test a program with one, and what the files look like.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct Cassette {

@@ -10,6 +10,17 @@ use crate::message::is_sent_back;
 use crate::{FinishReason, Logprobs, Message, Role, ToolCall};
 
 /// One of the answers to a request.
+///
+/// ```no_run
+/// use aimlapi::{ChatRequest, Client, GEMMA_2_27B_IT};
+///
+/// let request = ChatRequest::new(GEMMA_2_27B_IT, "A name for a cat.").n(3);
+/// let reply = Client::from_env()?.send(&request)?;
+/// for choice in reply.choices() {
+///     println!("{}: {}", choice.index(), choice.text());
+/// }
+/// # Ok::<(), aimlapi::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
     pub(crate) index: u32,

@@ -38,7 +38,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of AI/ML API with this key. Everything else as by default; see [`ClientBuilder`].
+    /// A client of AI/ML API with this key, and with everything else as by default: see [`ClientBuilder`].
     ///
     /// # Errors
     ///
@@ -57,13 +57,22 @@ impl Client {
         Client::builder().build()
     }
 
-    /// Begins a client with everything as by default, to be changed. If neither a key nor a base URL is given, both are
+    /// Begins a client with everything as by default, to be changed: see [`ClientBuilder`]. If neither a key nor a base URL is given, both are
     /// taken from the environment.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()
     }
 
     /// Asks a model and waits for its whole answer: [`send`](Client::send) without parameters.
+    ///
+    /// ```no_run
+    /// # use aimlapi::{Client, GEMMA_2_27B_IT, Message};
+    /// # let client = Client::from_env()?;
+    /// let messages = [Message::system("Be brief."), Message::user("Why is the sky blue?")];
+    /// let reply = client.chat(GEMMA_2_27B_IT, messages)?;
+    /// println!("{}", reply.text());
+    /// # Ok::<(), aimlapi::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -74,20 +83,41 @@ impl Client {
 
     /// Sends a request and waits for the whole answer.
     ///
-    /// A failed request is repeated where that cannot cost twice; see [`RetryPolicy`]. The whole takes at most
+    /// A failed request is repeated where that cannot cost twice; see [`RetryPolicy`](crate::RetryPolicy). The whole takes at most
     /// [`timeout`](ClientBuilder::timeout).
+    ///
+    /// ```no_run
+    /// # use aimlapi::{ChatRequest, Client, GEMMA_2_27B_IT};
+    /// # let client = Client::from_env()?;
+    /// let request = ChatRequest::new(GEMMA_2_27B_IT, "Why is the sky blue?").max_tokens(100);
+    /// let reply = client.send(&request)?;
+    /// println!("{} ({:?})", reply.text(), reply.usage());
+    /// # Ok::<(), aimlapi::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// [`Input`](crate::ErrorKind::Input) if the request cannot be right, [`Connection`](crate::ErrorKind::Connection)
     /// and [`Timeout`](crate::ErrorKind::Timeout) if there is no answer, [`Api`](crate::ErrorKind::Api) if the server
     /// answers with an error, [`Decode`](crate::ErrorKind::Decode) if it answers with what is no chat completion, and
-    /// [`Interrupted`](crate::ErrorKind::Interrupted) if the answer breaks off.
+    /// [`Interrupted`](crate::ErrorKind::Interrupted) if the answer breaks off. With a [`Budget`] or a [`Cassette`] also
+    /// [`Budget`](crate::ErrorKind::Budget) and [`Cassette`](crate::ErrorKind::Cassette).
     pub fn send(&self, request: &ChatRequest) -> Result<Completion> {
         self.send_at(request, None)
     }
 
     /// Sends many requests at once and hands their answers over in the order of the requests. See [`Batch`].
+    ///
+    /// ```no_run
+    /// # use aimlapi::{ChatRequest, Client, GEMMA_2_27B_IT};
+    /// # let client = Client::from_env()?;
+    /// let questions = ["Why is the sky blue?", "Why is the sea?"];
+    /// let requests = questions.map(|question| ChatRequest::new(GEMMA_2_27B_IT, question));
+    /// for reply in client.send_all(requests) {
+    ///     println!("{}", reply?.text());
+    /// }
+    /// # Ok::<(), aimlapi::Error>(())
+    /// ```
     pub fn send_all<I>(&self, requests: I) -> Batch<I::IntoIter>
     where
         I: IntoIterator<Item = ChatRequest>,
@@ -242,7 +272,7 @@ impl Client {
     /// ```no_run
     /// # let client = aimlapi::Client::from_env()?;
     /// let spent = client.spent();
-    /// println!("{} requests, ${:.4}, {} without a price", spent.requests, spent.usd, spent.unpriced);
+    /// println!("{} requests for ${:.4}", spent.requests, spent.usd);
     /// # Ok::<(), aimlapi::Error>(())
     /// ```
     pub fn spent(&self) -> Spent {
@@ -253,6 +283,14 @@ impl Client {
     ///
     /// AI/ML API needs no key for it. [`Client::new`] wants one all the same; a client with an explicit
     /// [`base_url`](ClientBuilder::base_url) does not. A cassette does not record it.
+    ///
+    /// ```no_run
+    /// # let client = aimlapi::Client::from_env()?;
+    /// for model in client.models()? {
+    ///     println!("{}", model.id());
+    /// }
+    /// # Ok::<(), aimlapi::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

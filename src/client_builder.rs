@@ -16,9 +16,9 @@ const KEY_VARIABLE: &str = "AIMLAPI_API_KEY";
 const BASE_URL_VARIABLE: &str = "AIMLAPI_BASE_URL";
 const CASSETTE_VARIABLE: &str = "AIMLAPI_CASSETTE";
 
-/// What a [`Client`] is made of.
+/// The settings of a [`Client`] that is to be made: server, key, limits, proxy.
 ///
-/// [`Client::builder`] begins one with everything as by default.
+/// [`Client::builder`] begins one with everything as by default, and [`build`](ClientBuilder::build) makes the client.
 ///
 /// ```
 /// use aimlapi::Client;
@@ -176,13 +176,13 @@ impl ClientBuilder {
     }
 
     /// Answers from a directory of recorded answers, and records new ones. Default: none. The environment variable
-    /// `AIMLAPI_CASSETTE` overrides the cassette's mode.
+    /// `AIMLAPI_CASSETTE` overrides the mode: see [`Cassette`].
     pub fn cassette(mut self, cassette: Cassette) -> Self {
         self.cassette = Some((cassette, Cassette::slot));
         self
     }
 
-    /// Limits what the client may spend. Default: no limit.
+    /// Limits what the client may spend: see [`Budget`]. Default: no limit.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self

@@ -15,11 +15,11 @@ use crate::{Choice, Error, FinishReason, Message, Result, ToolCall, Usage};
 
 /// A model's answer, whole: at least one choice, in the order of their indices.
 ///
-/// What a field does not name is in [`raw`](Completion::raw). `text()` and the other methods that could speak of
-/// several choices speak of the first, `choices()[0]`; there is more than one only if
+/// What no method tells is in [`raw`](Completion::raw). [`text()`](Completion::text) and the other methods that could
+/// speak of several choices speak of the first of [`choices()`](Completion::choices); there is more than one only if
 /// [`n`](crate::ChatRequest::n) asked for them.
 ///
-/// It is `Serialize` and `Deserialize` in the wire's own form, so an answer can be stored, and a test can make one. What
+/// It is [`Serialize`] and [`Deserialize`] in the wire's own form, so an answer can be stored, and a test can make one. What
 /// came with the response's headers is not stored: both ids, and a price that only a header told.
 ///
 /// ```
@@ -68,8 +68,8 @@ impl Completion {
     /// A Markdown fence (three backticks, with or without `json`) is removed if it wraps the whole answer, and only then.
     ///
     /// ```
-    /// # let reply: aimlapi::Completion =
-    /// #     serde_json::from_str(r#"{"choices": [{"message": {"content": "{\"name\": \"Ada\"}"}}]}"#).unwrap();
+    /// # let reply = r#"{"choices": [{"message": {"content": "{\"name\": \"Ada\"}"}}]}"#;
+    /// # let reply: aimlapi::Completion = serde_json::from_str(reply).unwrap();
     /// #[derive(serde::Deserialize)]
     /// struct Person {
     ///     name: String,
@@ -110,7 +110,7 @@ impl Completion {
         self.first().message()
     }
 
-    /// The answer as a message, to be put into the history of a conversation.
+    /// The answer as a message, to be put into the history of a conversation: see [`Message`].
     pub fn into_message(mut self) -> Message {
         self.choices.swap_remove(0).message
     }

@@ -16,6 +16,22 @@ mod constructors;
 /// `{}` is one line; `{:#}` adds the chain of causes; `{:?}`, which is what a `main` that returns an error prints, is
 /// the same as `{:#}`. None of them shows the API key or the prompt. `{:#?}` shows the fields.
 ///
+/// [`kind`](Error::kind) says what a program can do about it, [`is_retryable`](Error::is_retryable) whether the same
+/// request may be sent again at no risk of paying twice, and [`partial`](Error::partial) has what came of a stream.
+///
+/// ```no_run
+/// # let client = aimlapi::Client::from_env()?;
+/// match client.chat(aimlapi::GEMMA_2_27B_IT, "Why is the sky blue?") {
+///     Ok(reply) => println!("{}", reply.text()),
+///     Err(error) if error.is_retryable() => eprintln!("try again later: {error}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok::<(), aimlapi::Error>(())
+/// ```
+pub struct Error(Box<Repr>);
+
+/// What kind of failure an [`Error`] is, and so what a program can do about it.
+///
 /// ```
 /// use aimlapi::{Client, ErrorKind};
 ///
@@ -23,9 +39,6 @@ mod constructors;
 /// assert_eq!(error.kind(), ErrorKind::Input);
 /// println!("{error}"); // no API key: set the environment variable AIMLAPI_API_KEY, or ..
 /// ```
-pub struct Error(Box<Repr>);
-
-/// What kind of failure an [`Error`] is, and so what a program can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -34,7 +47,8 @@ pub enum ErrorKind {
     /// No connection, or one that was lost before an answer began: host not found, refused, certificate not accepted,
     /// proxy down. Where [`Error::is_retryable`] is true, the server has not seen the request.
     Connection,
-    /// It took longer than the client's timeouts permit. The server may have answered, and billed.
+    /// It took longer than a timeout of the [`ClientBuilder`](crate::ClientBuilder) permits. The server may have
+    /// answered, and billed; where [`Error::is_retryable`] is true, nothing was sent.
     Timeout,
     /// The server answered with an error: a status that is none of 2xx, or an error object with any status.
     Api,
@@ -42,9 +56,10 @@ pub enum ErrorKind {
     Decode,
     /// The answer broke off before its end. [`Error::partial`] holds what came of a stream.
     Interrupted,
-    /// A budget is used up. Nothing was sent.
+    /// A [`Budget`](crate::Budget) is used up. Nothing was sent.
     Budget,
-    /// A cassette has no recording of the request, or cannot be read or written.
+    /// A [`Cassette`](crate::Cassette) has no recording of the request and may not call, or has one that is damaged or
+    /// cannot be read. Nothing was sent.
     Cassette,
 }
 
@@ -74,7 +89,7 @@ struct Repr {
 }
 
 impl Error {
-    /// What kind of failure this is.
+    /// What kind of failure this is, for a program to act on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -116,7 +131,8 @@ impl Error {
         self.0.body.as_deref()
     }
 
-    /// How often the request was sent, or tried to be: 0 where it was refused before.
+    /// How often the request was sent, or tried to be: 0 where it was refused before, as by a
+    /// [`Budget`](crate::Budget).
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }

@@ -4,6 +4,16 @@ use crate::json::Node;
 use crate::name::name;
 
 /// Why an answer ended.
+///
+/// ```
+/// use aimlapi::{Completion, FinishReason};
+///
+/// fn is_cut_off(reply: &Completion) -> bool {
+///     reply.finish_reason() == Some(&FinishReason::Length)
+/// }
+/// assert_eq!(FinishReason::ToolCalls.to_string(), "tool_calls");
+/// assert_eq!(FinishReason::from("eos"), FinishReason::Other("eos".to_owned()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FinishReason {

@@ -115,7 +115,6 @@ use std::sync::{Mutex, PoisonError};
 
 mod accumulate;
 mod batch;
-mod batch_file;
 mod budget;
 mod bytes;
 mod call_pieces;
@@ -152,6 +151,9 @@ mod tool;
 mod transport;
 mod usage;
 
+// Last, as rustdoc shows a type's methods in the order of the modules: those of ChatRequest begin with `new`.
+mod batch_file;
+
 pub use crate::batch::{Batch, Progress};
 pub use crate::batch_file::BatchResults;
 pub use crate::budget::{Budget, Spent};
@@ -178,7 +180,7 @@ pub use crate::usage::Usage;
 /// The name of Gemma 2 with 27 billion parameters, the first model of this crate.
 pub const GEMMA_2_27B_IT: &str = "google/gemma-2-27b-it";
 
-/// What this crate's calls return.
+/// What this crate's calls return: std's `Result` with the crate's own [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Asks a model and waits for its whole answer, by one client for the whole process, made from the environment at the

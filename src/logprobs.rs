@@ -6,7 +6,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::Result;
 use crate::json::{self, Node};
 
-/// How likely the tokens of an answer were: [`Choice::logprobs`](crate::Choice::logprobs).
+/// How likely the tokens of an answer were, as [`Choice::logprobs`](crate::Choice::logprobs) tells.
+///
+/// ```no_run
+/// use aimlapi::{ChatRequest, Client, GEMMA_2_27B_IT};
+///
+/// let request = ChatRequest::new(GEMMA_2_27B_IT, "Yes or no?").logprobs(true).top_logprobs(2);
+/// let reply = Client::from_env()?.send(&request)?;
+/// let logprobs = reply.choices().first().and_then(|choice| choice.logprobs());
+/// for token in logprobs.into_iter().flat_map(|logprobs| &logprobs.content) {
+///     println!("{:?}: {:.0} %", token.token, 100.0 * token.logprob.exp());
+/// }
+/// # Ok::<(), aimlapi::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Logprobs {
@@ -16,7 +28,7 @@ pub struct Logprobs {
     pub refusal: Vec<TokenLogprob>,
 }
 
-/// One token of an answer, and how likely it was.
+/// One token of an answer, and how likely it was. See [`Logprobs`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TokenLogprob {

@@ -9,12 +9,13 @@ use crate::json::{self, Node};
 use crate::name::name;
 use crate::{Content, ContentPart, ToolCall};
 
-/// Who says something.
+/// Who says a [`Message`].
 ///
 /// ```
 /// use aimlapi::{Message, Role};
 ///
 /// assert_eq!(Message::user("hello").role(), &Role::User);
+/// assert_eq!(Role::Assistant.to_string(), "assistant");
 /// assert_eq!(Role::from("critic"), Role::Other("critic".to_owned()));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +62,7 @@ name! { Role {
 ///
 /// The same type is sent and answered, so a reply can be put back into the history as it is
 /// ([`Completion::into_message`](crate::Completion::into_message)): with its tool calls, their signatures, and the
-/// reasoning that some models need to see again. It is `Serialize` and `Deserialize`, in the wire's form, so that a
+/// reasoning that some models need to see again. It is [`Serialize`] and [`Deserialize`], in the wire's form, so that a
 /// history can be stored.
 ///
 /// ```

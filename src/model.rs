@@ -5,6 +5,14 @@ use crate::refusal;
 use crate::{Error, Result};
 
 /// A model that a server offers, as [`Client::models`](crate::Client::models) lists it.
+///
+/// ```no_run
+/// for model in aimlapi::Client::from_env()?.models()? {
+///     let aliases: Vec<&str> = model.aliases().collect();
+///     println!("{} {aliases:?}", model.id());
+/// }
+/// # Ok::<(), aimlapi::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Model {
     id: String,
@@ -63,6 +71,7 @@ impl Model {
         })
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,15 @@ use crate::encoded::optional;
 use crate::name::name;
 
 /// How long a reasoning model thinks before it answers: the longer, the dearer.
+///
+/// ```
+/// use aimlapi::{ChatRequest, ReasoningEffort};
+///
+/// let request = ChatRequest::new("m", "How many primes are below 100?")
+///     .reasoning_effort(ReasoningEffort::Low);
+/// # drop(request);
+/// assert_eq!(ReasoningEffort::from("minimal"), ReasoningEffort::Other("minimal".to_owned()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReasoningEffort {

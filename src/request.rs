@@ -17,12 +17,14 @@ pub(crate) use body::Form;
 
 /// A request for a chat completion: a model, messages, and whatever parameters are set.
 ///
-/// A plain value: it can be stored, compared, cloned and sent as often as one likes. It is `Serialize`, as the body
-/// that [`Client::send`](crate::Client::send) puts on the wire, and `Deserialize`.
+/// A plain value: it can be stored, compared, cloned, kept in a set, and sent as often as one likes. It is
+/// [`Serialize`], as the body that [`Client::send`](crate::Client::send) puts on the wire, and
+/// [`Deserialize`](serde::Deserialize).
 ///
 /// Every setter is named as on the wire. What is not set is not sent, so the server's own default holds. Ranges are
 /// the API's and differ from model to model; they are told here and checked there. The methods themselves never
-/// fail: what cannot be sent at all, such as a temperature that is no number, is refused by `send`, as
+/// fail: what cannot be sent at all, such as a temperature that is no number, is refused by
+/// [`send`](crate::Client::send), as
 /// [`Input`](crate::ErrorKind::Input).
 ///
 /// ```
@@ -130,8 +132,8 @@ impl ChatRequest {
         self.number("top_a", share)
     }
 
-    /// `min_p`: only tokens at least this likely, relative to the likeliest, are chosen from; in place of `top_p` and
-    /// `top_k`. 0.001 to 0.999. Default: off.
+    /// `min_p`: only tokens at least this likely, relative to the likeliest, are chosen from; in place of
+    /// [`top_p`](Self::top_p) and [`top_k`](Self::top_k). 0.001 to 0.999. Default: off.
     pub fn min_p(self, share: f64) -> Self {
         self.number("min_p", share)
     }
@@ -216,7 +218,7 @@ impl ChatRequest {
         )
     }
 
-    /// `tools`: what the model may call. Default: none.
+    /// `tools`: what the model may call. Default: none. See [`Tool`].
     pub fn tools(self, tools: impl IntoIterator<Item = Tool>) -> Self {
         let tools: Vec<Tool> = tools.into_iter().collect();
         match tools.iter().find_map(Tool::fault) {
@@ -242,7 +244,7 @@ impl ChatRequest {
         self.set("normalize_tool_schemas", normalize)
     }
 
-    /// `response_format`: text, JSON, or JSON of a given schema. Default: text.
+    /// `response_format`: text, JSON, or JSON of a given schema. Default: text. See [`ResponseFormat`].
     pub fn response_format(self, format: ResponseFormat) -> Self {
         match format.fault() {
             Some(fault) => self.refuse(fault),
@@ -250,7 +252,8 @@ impl ChatRequest {
         }
     }
 
-    /// `reasoning_effort`: how long a reasoning model thinks. Default: the model's own, mostly medium.
+    /// `reasoning_effort`: how long a reasoning model thinks. Default: the model's own, mostly
+    /// [`Medium`](ReasoningEffort::Medium).
     pub fn reasoning_effort(self, effort: ReasoningEffort) -> Self {
         self.encode("reasoning_effort", &effort)
     }
@@ -273,8 +276,8 @@ impl ChatRequest {
 
     /// Any other parameter, under its name on the wire. Of several values for one name the last one set counts.
     ///
-    /// `model`, `messages` and `stream` are not parameters: they are refused by `send`, as
-    /// [`Input`](crate::ErrorKind::Input). `Value::Null` is sent as `null`, and serde_json makes a float that is not
+    /// `model`, `messages` and `stream` are not parameters: they are refused by [`send`](crate::Client::send), as
+    /// [`Input`](crate::ErrorKind::Input). [`Value::Null`] is sent as `null`, and serde_json makes a float that is not
     /// finite into it.
     ///
     /// ```
@@ -294,7 +297,8 @@ impl ChatRequest {
 
     /// An id of your own for this request, which AI/ML API echoes and shows in its logs:
     /// [`Completion::client_request_id`](crate::Completion::client_request_id). 1 to 128 of `A-Z a-z 0-9 . _ : -`; the
-    /// server would drop any other without a word, so `send` refuses it, as [`Input`](crate::ErrorKind::Input).
+    /// server would drop any other without a word, so [`send`](crate::Client::send) refuses it, as
+    /// [`Input`](crate::ErrorKind::Input).
     /// It travels as a header, `X-Client-Request-Id`.
     pub fn client_request_id(mut self, id: impl Into<String>) -> Self {
         self.client_request_id = Some(id.into());
@@ -303,6 +307,15 @@ impl ChatRequest {
 
     /// Puts what system and developer messages say in front of the first user message, and leaves them out: for
     /// models that have no system role, as Gemma 2, where it is not the server that does it.
+    ///
+    /// ```
+    /// # use aimlapi::{ChatRequest, GEMMA_2_27B_IT, Message};
+    /// let messages = [Message::system("Be brief."), Message::user("Why is the sky blue?")];
+    /// let request = ChatRequest::new(GEMMA_2_27B_IT, messages).fold_system();
+    /// let body = serde_json::to_value(&request)?;
+    /// assert_eq!(body["messages"][0]["content"], "Be brief.\n\nWhy is the sky blue?");
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn fold_system(mut self) -> Self {
         self.fold_system = true;
         self
@@ -319,6 +332,17 @@ impl ChatRequest {
     }
 
     /// The conversation, to be continued: the same request can be sent again with more messages.
+    ///
+    /// ```no_run
+    /// # use aimlapi::{ChatRequest, Client, GEMMA_2_27B_IT, Message};
+    /// # let client = Client::from_env()?;
+    /// let mut request = ChatRequest::new(GEMMA_2_27B_IT, "Why is the sky blue?");
+    /// let reply = client.send(&request)?;
+    /// request.messages_mut().push(reply.into_message());
+    /// request.messages_mut().push(Message::user("And at dusk?"));
+    /// println!("{}", client.send(&request)?.text());
+    /// # Ok::<(), aimlapi::Error>(())
+    /// ```
     pub fn messages_mut(&mut self) -> &mut Vec<Message> {
         &mut self.messages
     }

@@ -31,7 +31,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// use aimlapi::{Client, RetryPolicy};
 /// use std::time::Duration;
 ///
-/// let patient = RetryPolicy::default().max_retries(5).max_delay(Duration::from_secs(30));
+/// let patient = RetryPolicy::default()
+///     .max_retries(5)
+///     .max_delay(Duration::from_secs(30));
 /// let client = Client::builder().api_key("key").retry(patient).build()?;
 /// # Ok::<(), aimlapi::Error>(())
 /// ```

@@ -58,9 +58,9 @@ pub struct ChatStream {
     tickets: Option<Tickets>,
 }
 
-/// One event of a stream.
+/// One event of a [`ChatStream`]: mostly a few words of the answer.
 ///
-/// Most hold a few words of the answer; some hold none, such as the last one, with the usage.
+/// Some hold none, such as the last one, with the usage. [`ChatStream`] shows how they are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
     raw: String,
@@ -145,7 +145,7 @@ impl ChatStream {
     ///
     /// What ends the stream before it is complete: [`Interrupted`](crate::ErrorKind::Interrupted),
     /// [`Timeout`](crate::ErrorKind::Timeout), [`Api`](crate::ErrorKind::Api) or [`Decode`](crate::ErrorKind::Decode),
-    /// each with the [`partial()`](Error::partial) answer. `Interrupted` if the iterator has yielded an error before.
+    /// each with the [`partial()`](Error::partial) answer. `Interrupted` too if the iterator has yielded an error before.
     pub fn finish(mut self) -> Result<Completion> {
         for chunk in &mut self {
             chunk?;
@@ -153,7 +153,7 @@ impl ChatStream {
         self.into_completion()
     }
 
-    /// Writes the text as it arrives, flushing each piece, and returns the answer, whole.
+    /// Writes the text as it arrives, flushing each piece, and returns the answer, whole. A `&mut` of a writer is one too.
     ///
     /// A reader that goes away (a broken pipe, as in `| head`) ends the stream and is no error: what has come is
     /// returned, with no finish reason unless that had come too. If writing fails otherwise, as on a full disk, the

@@ -19,7 +19,8 @@
 //!     }
 //! }
 //!
-//! let reply: Completion = serde_json::from_str(r#"{"choices": [{"message": {"content": "yes, very"}}]}"#)?;
+//! let json = r#"{"choices": [{"message": {"content": "yes, very"}}]}"#;
+//! let reply: Completion = serde_json::from_str(json)?;
 //! assert_eq!(verdict(&reply), "positive");
 //! # Ok::<(), serde_json::Error>(())
 //! ```
@@ -33,7 +34,8 @@
 //! ```no_run
 //! use aimlapi::{Cassette, Client};
 //!
-//! let client = Client::builder().cassette(Cassette::auto("tests/cassettes")).build()?;
+//! let cassette = Cassette::auto("tests/cassettes");
+//! let client = Client::builder().cassette(cassette).build()?;
 //! # drop(client);
 //! # Ok::<(), aimlapi::Error>(())
 //! ```
@@ -66,7 +68,8 @@
 //!     socket.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
 //! });
 //!
-//! let client = Client::builder().base_url(base_url).retry(RetryPolicy::none()).build()?;
+//! let client = Client::builder().base_url(base_url);
+//! let client = client.retry(RetryPolicy::none()).build()?;
 //! let error = client.chat("any", "hello").unwrap_err();
 //! assert_eq!((error.kind(), error.status()), (ErrorKind::Api, Some(503)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

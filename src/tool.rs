@@ -223,6 +223,15 @@ impl Serialize for Inner<'_> {
 }
 
 /// Which tools the model may or must call.
+///
+/// ```
+/// use aimlapi::{ChatRequest, Tool, ToolChoice};
+///
+/// let request = ChatRequest::new("m", "Do I need a coat?")
+///     .tools([Tool::function("weather")])
+///     .tool_choice(ToolChoice::Required);
+/// # drop(request);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ToolChoice {
@@ -234,7 +243,7 @@ pub enum ToolChoice {
     Required,
     /// The function with this name.
     Function(String),
-    /// Any other choice, as it is on the wire, such as `{"type": "allowed_tools", ..}`.
+    /// Any other choice, as it is on the wire, such as the one that [`allowed`](ToolChoice::allowed) makes.
     Raw(Value),
 }
 

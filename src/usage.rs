@@ -9,7 +9,17 @@ use crate::json::{self, Node};
 
 /// What an answer took, in tokens, as the server counts them.
 ///
-/// The counts of some providers do not add up.
+/// [`Completion::usage`](crate::Completion::usage) and [`Chunk::usage`](crate::Chunk::usage) tell it. The counts of some
+/// providers do not add up.
+///
+/// ```
+/// # let reply: aimlapi::Completion = serde_json::from_str(
+/// #     r#"{"choices": [{}], "usage": {"prompt_tokens": 2, "completion_tokens": 3}}"#)?;
+/// if let Some(usage) = reply.usage() {
+///     println!("{} + {} tokens", usage.prompt_tokens, usage.completion_tokens);
+/// }
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Usage {
