@@ -20,19 +20,21 @@
 //! |---|---|
 //! | ask one thing | [`chat`], or [`Client::chat`] |
 //! | set parameters | [`ChatRequest`], with [`Client::send`] |
-//! | see the answer as it arrives | [`Client::stream`], a [`ChatStream`] of [`Chunk`]s |
 //! | go on with a conversation | [`Message`], [`Completion::into_message`] |
-//! | let the model call functions | [`Tool`], [`ToolChoice`], [`ToolCall`] |
-//! | get JSON into a struct | [`ResponseFormat`], [`Completion::json`] |
+//! | see the answer as it arrives | [`Client::stream`], a [`ChatStream`] of [`Chunk`]s |
 //! | show pictures, files, sound | [`ContentPart`] |
+//! | get JSON into a struct | [`ResponseFormat`], [`Completion::json`] |
+//! | let the model call functions | [`Tool`], [`ToolChoice`], [`ToolCall`] |
 //! | have the model think, or search | [`Reasoning`], [`ReasoningEffort`], [`WebSearchOptions`] |
-//! | know the cost | [`Completion::usage`], [`Completion::usd_spent`] |
-//! | limit the cost | [`Budget`], [`Client::spent`] |
-//! | ask many things | [`Client::send_all`], a [`Batch`]; [`ChatRequest::batch_line`], [`BatchResults`] |
-//! | ask once and read the answer ever after | [`Cassette`]; [`testing`] for tests |
 //! | list the models | [`Client::models`] |
-//! | change the server, the limits, the proxy | [`Client::builder`] |
-//! | know what failed | [`Error`], [`ErrorKind`], [`RetryPolicy`] |
+//! | change the server, the limits, the proxy | [`Client::builder`], a [`ClientBuilder`] |
+//! | know what failed | [`Error`], [`ErrorKind`] |
+//! | have what failed repeated | [`RetryPolicy`] |
+//! | know the cost | [`Completion::usage`], [`Completion::usd_spent`], [`Client::spent`] |
+//! | limit the cost | [`Budget`] |
+//! | ask once and read the answer ever after | [`Cassette`]; [`testing`] for tests |
+//! | ask many things | [`Client::send_all`], a [`Batch`] |
+//! | have a batch endpoint or an engine answer them | [`ChatRequest::batch_line`], [`BatchResults`] |
 //!
 //! # A request is a value
 //!
@@ -91,13 +93,13 @@
 //!
 //! | feature | default | what it does |
 //! |---|---|---|
-//! | `rustls` | yes | `https://` by rustls, with Mozilla's roots built in; needs a C compiler to build |
+//! | `rustls` | yes | `https://` by rustls, with Mozilla's roots built in; needs a C compiler to build `ring` |
 //! | `native-tls` | no | `https://` by the operating system's TLS: OpenSSL, SChannel or Secure Transport |
 //! | `platform-verifier` | no | trusts what the operating system trusts, private authorities included; implies `rustls` |
-//! | `socks-proxy` | no | proxies with a `socks4://`, `socks4a://`, `socks5://` or `socks5h://` URL |
-//! | `schemars` | no | schemas from types: `ResponseFormat::of`, `Tool::of` |
+//! | `socks-proxy` | no | proxies with a `socks4://`, `socks4a://`, `socks5://` or `socks5h://` URL; adds no crate |
+//! | `schemars` | no | schemas from types: [`ResponseFormat::of`](ResponseFormat#method.of), [`Tool::of`](Tool#method.of); adds 14 crates |
 //!
-//! Without a TLS feature only `http://` works. With `rustls` 32 crates come along, without it 20: those of `ureq`,
+//! Without a TLS feature only `http://` works. With `rustls` 27 crates come along, without it 15: those of `ureq`,
 //! `serde` and `serde_json`, and no other. If `rustls` and `native-tls` are both on, rustls is used.
 //!
 //! # Logs

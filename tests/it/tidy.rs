@@ -160,3 +160,20 @@ fn every_test_that_the_readme_names_is_there() {
         );
     }
 }
+
+#[test]
+fn every_example_is_in_the_readme_with_its_command() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let table = readme.split("## Examples").nth(1).unwrap();
+    let table = table.split("## ").next().unwrap();
+    let entries = fs::read_dir(root.join("examples")).unwrap();
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        // The server that all share is no program.
+        if name != "stand_in" {
+            let commands = [format!("--example {name}"), format!("examples/{name}/")];
+            assert!(commands.iter().any(|it| table.contains(it)), "{name}");
+        }
+    }
+}
