@@ -48,8 +48,8 @@ impl Spent {
 
 /// A limit to what a client may spend, checked before each call.
 ///
-/// Clones share it, as do the clones of a client and all threads; several clients may have the same one. A call that
-/// a limit forbids is not sent: its error is of kind [`Budget`](crate::ErrorKind::Budget) and says which limit it is and
+/// Clones share it, as do the clones of a client and all threads; several clients may have the same one. A call that a
+/// limit forbids is not sent: its error is of kind [`Budget`](crate::ErrorKind::Budget) and says which limit it is and
 /// what was spent. An answer from a [`Cassette`](crate::Cassette) takes nothing.
 ///
 /// ```no_run
@@ -79,8 +79,8 @@ impl Spent {
 ///
 /// What is not reported is never counted as nothing. An answer without a price, and a call that timed out or broke off,
 /// counts as the dearest one so far; likewise with tokens. Where no answer has told its price yet, a limit in dollars
-/// cannot be kept: after one that does not, or was lost, all calls are refused; likewise with tokens. A price below zero
-/// is none, and neither is a usage of no tokens at all.
+/// cannot be kept: after one that does not, or was lost, all calls are refused; likewise with tokens. A price below
+/// zero is none, and neither is a usage of no tokens at all.
 #[derive(Clone)]
 #[must_use]
 pub struct Budget {

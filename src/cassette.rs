@@ -45,15 +45,15 @@ use crate::{ChatRequest, Error, Result};
 ///
 /// # Which request is the same
 ///
-/// One with the same model, messages and parameters. Neither the server's address nor whether the answer is streamed makes a difference: a whole answer can be streamed from its recording, as one chunk,
-/// and a stream can be read as a whole. To have several answers to one question recorded, give each a
-/// [`seed`](ChatRequest::seed) of its own.
+/// One with the same model, messages and parameters. Neither the server's address nor whether the answer is streamed
+/// makes a difference: a whole answer can be streamed from its recording, as one chunk, and a stream can be read as a
+/// whole. To have several answers to one question recorded, give each a [`seed`](ChatRequest::seed) of its own.
 ///
 /// # What is recorded
 ///
 /// Only complete answers are recorded, of a stream when it has been read to its end. Of errors, those that refuse the
-/// request for good (400, 404, 422) are recorded by [`record`](Cassette::record), for tests of what a program does then. What an
-/// answer reports, such as [`usd_spent`](crate::Completion::usd_spent), its recording reports again; a
+/// request for good (400, 404, 422) are recorded by [`record`](Cassette::record), for tests of what a program does
+/// then. What an answer reports, such as [`usd_spent`](crate::Completion::usd_spent), its recording reports again; a
 /// [`Budget`](crate::Budget) counts calls only.
 ///
 /// # Threads and processes

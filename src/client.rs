@@ -52,13 +52,14 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Input`](crate::ErrorKind::Input) if neither is set, or one of them cannot be right. The error says what to set.
+    /// [`Input`](crate::ErrorKind::Input) if neither is set, or one of them cannot be right. The error says what to
+    /// set.
     pub fn from_env() -> Result<Client> {
         Client::builder().build()
     }
 
-    /// Begins a client with everything as by default, to be changed: see [`ClientBuilder`]. If neither a key nor a base URL is given, both are
-    /// taken from the environment.
+    /// Begins a client with everything as by default, to be changed: see [`ClientBuilder`]. If neither a key nor a base
+    /// URL is given, both are taken from the environment.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()
     }
@@ -83,8 +84,8 @@ impl Client {
 
     /// Sends a request and waits for the whole answer.
     ///
-    /// A failed request is repeated where that cannot cost twice; see [`RetryPolicy`](crate::RetryPolicy). The whole takes at most
-    /// [`timeout`](ClientBuilder::timeout).
+    /// A failed request is repeated where that cannot cost twice; see [`RetryPolicy`](crate::RetryPolicy). The whole
+    /// takes at most [`timeout`](ClientBuilder::timeout).
     ///
     /// ```no_run
     /// # use aimlapi::{ChatRequest, Client, GEMMA_2_27B_IT};
@@ -100,8 +101,8 @@ impl Client {
     /// [`Input`](crate::ErrorKind::Input) if the request cannot be right, [`Connection`](crate::ErrorKind::Connection)
     /// and [`Timeout`](crate::ErrorKind::Timeout) if there is no answer, [`Api`](crate::ErrorKind::Api) if the server
     /// answers with an error, [`Decode`](crate::ErrorKind::Decode) if it answers with what is no chat completion, and
-    /// [`Interrupted`](crate::ErrorKind::Interrupted) if the answer breaks off. With a [`Budget`] or a [`Cassette`] also
-    /// [`Budget`](crate::ErrorKind::Budget) and [`Cassette`](crate::ErrorKind::Cassette).
+    /// [`Interrupted`](crate::ErrorKind::Interrupted) if the answer breaks off. With a [`Budget`] or a [`Cassette`]
+    /// also [`Budget`](crate::ErrorKind::Budget) and [`Cassette`](crate::ErrorKind::Cassette).
     pub fn send(&self, request: &ChatRequest) -> Result<Completion> {
         self.send_at(request, None)
     }

@@ -19,8 +19,8 @@ use crate::{Choice, Error, FinishReason, Message, Result, ToolCall, Usage};
 /// speak of several choices speak of the first of [`choices()`](Completion::choices); there is more than one only if
 /// [`n`](crate::ChatRequest::n) asked for them.
 ///
-/// It is [`Serialize`] and [`Deserialize`] in the wire's own form, so an answer can be stored, and a test can make one. What
-/// came with the response's headers is not stored: both ids, and a price that only a header told.
+/// It is [`Serialize`] and [`Deserialize`] in the wire's own form, so an answer can be stored, and a test can make one.
+/// What came with the response's headers is not stored: both ids, and a price that only a header told.
 ///
 /// ```
 /// use aimlapi::{Completion, FinishReason};
@@ -65,7 +65,8 @@ impl Completion {
 
     /// The text, parsed as JSON.
     ///
-    /// A Markdown fence (three backticks, with or without `json`) is removed if it wraps the whole answer, and only then.
+    /// A Markdown fence (three backticks, with or without `json`) is removed if it wraps the whole answer, and only
+    /// then.
     ///
     /// ```
     /// # let reply = r#"{"choices": [{"message": {"content": "{\"name\": \"Ada\"}"}}]}"#;

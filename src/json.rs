@@ -2,8 +2,8 @@
 //! of another type than documented costs more than itself.
 //!
 //! A text is read once, into a flat list of nodes that point into it. Beyond what strict readers take, it may hold
-//! halves of surrogate pairs, control characters in strings, `NaN` and `Infinity`, a member twice (the last one counts),
-//! and any depth.
+//! halves of surrogate pairs, control characters in strings, `NaN` and `Infinity`, a member twice (the last one
+//! counts), and any depth.
 
 use std::borrow::Cow;
 use std::fmt;

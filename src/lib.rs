@@ -76,8 +76,8 @@
 //!
 //! # Errors, retries and timeouts
 //!
-//! An [`Error`] says in one line what failed, what the server said, and what to do; its [`kind`](Error::kind) is for the
-//! program. Nothing waits forever:
+//! An [`Error`] says in one line what failed, what the server said, and what to do; its [`kind`](Error::kind) is for
+//! the program. Nothing waits forever:
 //!
 //! | limit | default | covers |
 //! |---|---|---|

@@ -145,7 +145,8 @@ impl ChatStream {
     ///
     /// What ends the stream before it is complete: [`Interrupted`](crate::ErrorKind::Interrupted),
     /// [`Timeout`](crate::ErrorKind::Timeout), [`Api`](crate::ErrorKind::Api) or [`Decode`](crate::ErrorKind::Decode),
-    /// each with the [`partial()`](Error::partial) answer. `Interrupted` too if the iterator has yielded an error before.
+    /// each with the [`partial()`](Error::partial) answer. `Interrupted` too if the iterator has yielded an error
+    /// before.
     pub fn finish(mut self) -> Result<Completion> {
         for chunk in &mut self {
             chunk?;
@@ -153,7 +154,8 @@ impl ChatStream {
         self.into_completion()
     }
 
-    /// Writes the text as it arrives, flushing each piece, and returns the answer, whole. A `&mut` of a writer is one too.
+    /// Writes the text as it arrives, flushing each piece, and returns the answer, whole. A `&mut` of a writer is one
+    /// too.
     ///
     /// A reader that goes away (a broken pipe, as in `| head`) ends the stream and is no error: what has come is
     /// returned, with no finish reason unless that had come too. If writing fails otherwise, as on a full disk, the

@@ -94,11 +94,12 @@
 //! ```
 //!
 //! `version` is that of this format; a file of another one is refused. `request` is the body that was sent, its keys
-//! sorted, without `stream` and `stream_options`. `status` is the response's. `body` is the answer's JSON, byte for byte
-//! as it came; an answer that was streamed has `"events": [{..}, {..}]` in its place, the data of its events in order,
-//! without the closing `[DONE]`. What is no JSON, such as the page that some errors are, is a string. `request_id`,
-//! `client_request_id` and `usd_spent` are what the response's headers said, where they did. No other header is kept, and
-//! none of the request's. Members with other names are passed over, so a reviewer may leave a `"note"`.
+//! sorted, without `stream` and `stream_options`. `status` is the response's. `body` is the answer's JSON, byte for
+//! byte as it came; an answer that was streamed has `"events": [{..}, {..}]` in its place, the data of its events in
+//! order, without the closing `[DONE]`. What is no JSON, such as the page that some errors are, is a string.
+//! `request_id`, `client_request_id` and `usd_spent` are what the response's headers said, where they did. No other
+//! header is kept, and none of the request's. Members with other names are passed over, so a reviewer may leave a
+//! `"note"`.
 //!
 //! The file's name is made of the model, the first words of the last message, and the FNV-1a hash (64 bits) of
 //! `request` in its canonical form: keys sorted, no white space, floats in plain decimals (`0.7`, `1` for `1.0`). The

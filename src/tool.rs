@@ -124,7 +124,8 @@ impl Tool {
     }
 
     /// Whether the arguments of a function must fit the schema exactly. The schema then has to follow the rules of
-    /// strict mode, which [`ResponseFormat::lint`](crate::ResponseFormat::lint) explains. Default: absent, the API's own.
+    /// strict mode, which [`ResponseFormat::lint`](crate::ResponseFormat::lint) explains. Default: absent, the API's
+    /// own.
     pub fn strict(mut self, value: bool) -> Tool {
         if let Kind::Function { strict, .. } = &mut self.kind {
             *strict = Some(value);

@@ -9,8 +9,8 @@ use crate::json::{self, Node};
 
 /// What an answer took, in tokens, as the server counts them.
 ///
-/// [`Completion::usage`](crate::Completion::usage) and [`Chunk::usage`](crate::Chunk::usage) tell it. The counts of some
-/// providers do not add up.
+/// [`Completion::usage`](crate::Completion::usage) and [`Chunk::usage`](crate::Chunk::usage) tell it. The counts of
+/// some providers do not add up.
 ///
 /// ```
 /// # let reply: aimlapi::Completion = serde_json::from_str(
