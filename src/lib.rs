@@ -104,11 +104,9 @@
 //!
 //! # Logs
 //!
-//! The crate logs through [`log`]: each attempt at `debug` (host, path, status), each retry at `warn`, with its error.
+//! The crate logs through the crate `log`: each attempt at `debug` (host, path, status), each retry at `warn`, with its error.
 //! No line holds the key, or what was asked and answered. But `ureq`, below, dumps all that goes over the wire at
 //! `trace`, the key included: mind `RUST_LOG=trace`.
-//!
-//! [`log`]: https://docs.rs/log
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
