@@ -1,7 +1,7 @@
 //! A whole answer.
 
 use serde::de::{DeserializeOwned, Error as _};
-use serde::ser::{Error as _, SerializeMap};
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -342,10 +342,10 @@ pub(crate) fn citations(annotations: Node<'_>) -> Vec<String> {
 
 impl Serialize for Completion {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        if let Some(raw) = &self.raw {
-            return serde_json::from_str::<&RawValue>(raw)
-                .map_err(S::Error::custom)?
-                .serialize(s);
+        // Some servers write what is no JSON, such as NaN: then without what no field names.
+        let raw = self.raw.as_deref().map(serde_json::from_str::<&RawValue>);
+        if let Some(Ok(raw)) = raw {
+            return raw.serialize(s);
         }
         let mut map = s.serialize_map(None)?;
         map.serialize_entry("id", &self.id)?;

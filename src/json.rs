@@ -109,7 +109,11 @@ impl<'a> Json<'a> {
             let text = self.slice(*span).as_bytes();
             match span.kind {
                 Kind::Text | Kind::Escaped => text.iter().all(|byte| *byte >= b' '),
-                Kind::Number => text.last().is_some_and(u8::is_ascii_digit),
+                Kind::Number => {
+                    let digits = text.strip_prefix(b"-").unwrap_or(text);
+                    let has_zeros = matches!(digits, [b'0', b'0'..=b'9', ..]);
+                    digits.last().is_some_and(u8::is_ascii_digit) && !has_zeros
+                }
                 _ => true,
             }
         })

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::accumulate::Accumulator;
@@ -238,6 +239,18 @@ proptest! {
         let read = Json::read(&text).ok().map(|json| json.root().value().unwrap_or_default());
         if let Ok(strict) = serde_json::from_str::<Value>(&text) {
             prop_assert_eq!(read, Some(strict));
+        }
+    }
+
+    #[test]
+    fn what_is_strict_is_read_by_serde_json_too(text in prop_oneof![
+        broken(json().prop_map(|json| json.to_string())),
+        r#"[\[ "\\{},:0-9a.eEINftnul+\x01-]{0,8}"#,
+        r"-?[0-9]{1,3}(\.[0-9]{0,2})?([eE][+-]?[0-9]{0,2})?",
+        select(&["NaN", "[Infinity]", "-Infinity", "[\"\t\"]", "{\"\\u0000\":\"\\ud83d\"}"][..]).prop_map(str::to_owned),
+    ]) {
+        if Json::read(&text).is_ok_and(|json| json.is_strict()) {
+            prop_assert!(serde_json::from_str::<&RawValue>(&text).is_ok(), "{text}");
         }
     }
 

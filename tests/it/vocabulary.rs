@@ -408,6 +408,18 @@ mod stored {
     }
 
     #[test]
+    fn an_answer_that_is_no_strict_json_is_stored_as_far_as_its_fields_go() {
+        for odd in ["NaN", "007", "\"a\tb\""] {
+            let answer =
+                crate::support::HELLO.replace("\"stop\"", &format!("\"stop\",\"x\":{odd}"));
+            let server = Server::answering(crate::support::json(200, &answer));
+            let reply = server.client().send(&crate::support::hello()).unwrap();
+            assert_eq!(reply.raw(), Some(answer.as_str()));
+            assert_eq!(stored(&reply).choices(), reply.choices(), "{odd}");
+        }
+    }
+
+    #[test]
     fn a_streamed_answer_is_stored_in_the_same_form() {
         let reply = streamed(&[
             json!({ "id": "c", "model": "m", "created": 7, "citations": ["u1"], "choices": [{ "index": 0, "delta": {
