@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::{Completion, Error, ErrorKind, Result};
+use crate::{Completion, Error, Result};
 
 /// What calls have taken so far, in requests, tokens and dollars.
 ///
@@ -346,9 +346,12 @@ impl Ticket {
         if let Some(partial) = error.partial() {
             return self.answered(partial);
         }
-        // Refused, or never sent: nothing was charged. Of the rest nobody knows.
-        let lost = error.kind() != ErrorKind::Api && !error.is_retryable();
-        let taken = if lost { Taken::Untold } else { Taken::Nothing };
+        // Of the rest nobody knows.
+        let taken = if error.costs_nothing() {
+            Taken::Nothing
+        } else {
+            Taken::Untold
+        };
         (self.tokens, self.usd) = (taken, taken);
     }
 }

@@ -85,6 +85,8 @@ struct Repr {
     attempts: u32,
     partial: Option<Box<Completion>>,
     retryable: bool,
+    /// The connection failed before the request could go out.
+    unsent: bool,
     source: Option<Cause>,
 }
 
@@ -286,6 +288,11 @@ impl Error {
             Some(429) => !self.0.retryable,
             _ => false,
         }
+    }
+
+    /// Whether it is certain that nothing was charged: the server refused the request, or never saw it.
+    pub(crate) fn costs_nothing(&self) -> bool {
+        self.0.kind == ErrorKind::Api || self.0.retryable || self.0.unsent
     }
 
     pub(crate) fn with_status(mut self, status: u16) -> Error {

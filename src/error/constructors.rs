@@ -34,6 +34,7 @@ impl Error {
             attempts: 0,
             partial: None,
             retryable: false,
+            unsent: false,
             source: None,
         }))
     }
@@ -88,10 +89,11 @@ impl Error {
     }
 
     pub(crate) fn tls(authority: &str, cause: Cause) -> Error {
-        let error = Error::connection(format!("no secure connection to {authority}"), cause);
+        let mut error = Error::connection(format!("no secure connection to {authority}"), cause);
         // TLS libraries tell these apart in words only, of which rustls has two sets.
         let said = error.0.said.to_ascii_lowercase();
         let says = |words: &[&str]| words.iter().any(|words| said.contains(words));
+        error.0.unsent = says(&["certificate"]);
         let hint = if says(&["expired", "not valid yet", "notvalidyet"]) {
             "if the clock of this machine is right, the server needs a new certificate"
         } else if says(&["not valid for name", "notvalidforname", "hostname mismatch"]) {
@@ -114,7 +116,8 @@ impl Error {
     /// A proxy that was reached, and does not do what it is for.
     pub(crate) fn proxy_refused(proxy: &str, authority: &str, cause: Cause) -> Error {
         let what = format!("the proxy {proxy} did not connect to {authority}");
-        let error = Error::connection(what, cause);
+        let mut error = Error::connection(what, cause);
+        error.0.unsent = true;
         if error.0.said.contains("responded 407") {
             return error
                 .with_hint("its credentials go into its URL: http://user:password@host:port");

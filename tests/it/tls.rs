@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use aimlapi::{Client, Completion, ErrorKind, Result};
+use aimlapi::{Budget, Client, Completion, ErrorKind, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
@@ -131,6 +131,22 @@ fn a_certificate_that_signs_itself_is_not_trusted() {
     let key = KeyPair::generate().unwrap();
     let certificate = named("localhost").self_signed(&key).unwrap();
     fails(serve((certificate.der().clone(), key)), UNKNOWN, TRUST);
+}
+
+#[test]
+fn a_certificate_that_is_not_accepted_has_cost_nothing() {
+    let port = serve(Authority::new("another").signs(&named("localhost")));
+    let client = Client::builder()
+        .base_url(format!("https://localhost:{port}"))
+        .root_certificates_pem(Authority::new("ours").pem().as_bytes())
+        .budget(Budget::new().usd(1.0));
+    let client = client.build().unwrap();
+    // Were the first of unknown price, the budget would permit no second one.
+    for _ in 0..2 {
+        let error = client.chat("m", "hello").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    }
+    assert_eq!(client.spent().unpriced, 0);
 }
 
 /// What a certificate of this time fails with.
