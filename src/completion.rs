@@ -305,6 +305,8 @@ fn undecodable(status: u16, body: String, cause: Broken) -> Error {
     let why = match body.trim_start().as_bytes() {
         [] => "no body, so with no answer",
         [b'<', ..] => "a page and not JSON",
+        // The start of gzip.
+        [0x1f, ..] => "compressed data, which was not asked for",
         _ if cause.is_cut => "JSON that breaks off before its end",
         _ => "what is not JSON",
     };

@@ -447,7 +447,8 @@ fn looks_like_events(
         shared > 0 && start.get(..shared) == field.get(..shared)
     };
     Ok(match start.first() {
-        Some(b'{' | b'[' | b'<') => false,
+        // Of gzip too, as it was not asked for.
+        Some(b'{' | b'[' | b'<' | 0x1f) => false,
         _ => named_so || STARTS.into_iter().any(begins),
     })
 }

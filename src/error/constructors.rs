@@ -246,6 +246,9 @@ impl Error {
     pub(crate) fn no_answer(status: u16, body: String, why: &str) -> Error {
         let start = if body.trim_start().starts_with('<') {
             Refusal::read(&body).message.unwrap_or_default()
+        } else if body.starts_with('\u{1f}') {
+            // Of gzip nothing can be read.
+            String::new()
         } else {
             one_line(&body, 200)
         };

@@ -313,6 +313,29 @@ fn a_page_is_no_answer() {
 }
 
 #[test]
+fn compressed_data_is_no_answer_and_is_not_shown() {
+    let gzip = include_bytes!("../fixtures/hello.json.gz");
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", gzip.len());
+    let server = Server::answering([head.as_bytes(), gzip].concat());
+    let what = "the server answered 200 with compressed data, which was not asked for";
+    let error = server.client().send(&hello()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::Decode, what.to_owned())
+    );
+    let error = server
+        .client()
+        .stream(&hello())
+        .unwrap()
+        .finish()
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::Decode, what.to_owned())
+    );
+}
+
+#[test]
 fn json_without_choices_is_no_answer() {
     for body in [
         "{}",
@@ -414,7 +437,7 @@ fn nesting_without_end_is_no_danger() {
 
 #[test]
 fn bytes_that_are_no_text_are_no_answer() {
-    let error = exchange(200, &[], b"\x1f\x8b\x08\0\xff\xfe\0").unwrap_err();
+    let error = exchange(200, &[], b"\x89\x08\0\xff\xfe\0").unwrap_err();
     assert_eq!(
         error.to_string(),
         "the server answered 200 with what is not JSON: \u{fffd} \u{fffd}\u{fffd}"
