@@ -2,16 +2,13 @@
 
 use serde_json::Value;
 
-use crate::call_pieces::CallPieces;
+use crate::call_pieces::{CallPieces, TooMany};
 use crate::completion::{citations, index, is_error};
 use crate::content::ContentPart;
 use crate::json::{Json, Node};
-use crate::message::{is_sent_back, reasoning_text};
+use crate::message::{MOST, is_sent_back, reasoning_text};
 use crate::surrogates::Halves;
 use crate::{Choice, Completion, Content, FinishReason, Logprobs, Message, Role, Usage};
-
-/// More choices or tool calls than this are an attack and no answer.
-pub(crate) const MOST: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Accumulator {
@@ -35,10 +32,6 @@ pub(crate) struct Said {
     /// An error is in the event, beside whatever else.
     pub(crate) failed: bool,
 }
-
-/// More choices or calls than any answer has.
-#[derive(Debug, PartialEq)]
-pub(crate) struct TooMany;
 
 impl Accumulator {
     /// `several`: more than one choice was asked for, so that choice 0 speaks, whichever comes first; else the one that

@@ -7,9 +7,9 @@ use std::io::BufRead;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::head::Head;
 use crate::json::{Json, Node};
 use crate::request::Form;
-use crate::transport::Head;
 use crate::{ChatRequest, Completion, Error, Result};
 
 impl ChatRequest {

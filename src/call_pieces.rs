@@ -3,8 +3,12 @@
 use serde_json::{Map, Value};
 
 use crate::ToolCall;
-use crate::accumulate::{MOST, TooMany};
 use crate::json::{Json, Node};
+use crate::message::MOST;
+
+/// More choices or calls than any answer has.
+#[derive(Debug, PartialEq)]
+pub(crate) struct TooMany;
 
 /// For each tool call of one choice, its `index` where the server counts them. It is not kept in the call: a whole
 /// answer's have none.

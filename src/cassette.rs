@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::text_holds;
+use crate::head::Head;
 use crate::tape::{self, Answer, Recording};
-use crate::transport::Head;
 use crate::{ChatRequest, Error, Result};
 
 /// A directory of recorded answers, one file for each request.

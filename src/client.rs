@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::budget::{Ledger, Ticket};
 use crate::cassette::{Slot, Slots, Turn};
 use crate::client_builder::shown_key;
+use crate::head::Head;
 use crate::pace::Pace;
 use crate::request::Form;
 use crate::tape::{Answer, Recording};
-use crate::transport::{self, Call, Response, Transport};
+use crate::transport::{Call, Response, Transport};
 use crate::{
     Batch, Budget, Cassette, ChatRequest, ChatStream, ClientBuilder, Completion, Error,
     IntoMessages, Model, Result, Spent,
@@ -317,7 +318,7 @@ impl Client {
         };
         if slot.keeps_error(status) {
             let id = error.request_id().map(str::to_owned);
-            let head = transport::Head::recorded(status, id, None, None);
+            let head = Head::recorded(status, id, None, None);
             let body = Answer::Body(error.body().unwrap_or_default());
             // An error has no place to tell that it was not recorded; the log has.
             slot.keep(&head, &body, &self.transport.secrets);
@@ -325,7 +326,7 @@ impl Client {
     }
 
     /// An error that a response's body told, with what its head says.
-    fn concluded(&self, error: Error, head: &transport::Head) -> Error {
+    fn concluded(&self, error: Error, head: &Head) -> Error {
         self.transport
             .redact(error.with_request_id(head).with_attempts(head.attempts))
     }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::accumulate::MOST;
 use crate::encoded::optional;
+use crate::head::Head;
 use crate::json::{Broken, Json, Node};
+use crate::message::MOST;
 use crate::refusal;
-use crate::transport::Head;
 use crate::{Choice, Error, FinishReason, Message, Result, ToolCall, Usage};
 
 /// A model's answer, whole: at least one choice, in the order of their indices.

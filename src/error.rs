@@ -6,8 +6,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::Completion;
+use crate::head::Head;
 use crate::refusal::one_line;
-use crate::transport::Head;
 
 mod constructors;
 

@@ -129,6 +129,7 @@ mod endpoint;
 mod error;
 mod finish_reason;
 mod format;
+mod head;
 mod json;
 mod logprobs;
 mod message;

@@ -4,10 +4,12 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::accumulate::MOST;
 use crate::json::{self, Node};
 use crate::name::name;
 use crate::{Content, ContentPart, ToolCall};
+
+/// More choices or tool calls than this are an attack and no answer.
+pub(crate) const MOST: usize = 1024;
 
 /// Who says a [`Message`].
 ///

@@ -7,15 +7,17 @@ use std::iter::FusedIterator;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::accumulate::{Accumulator, Said, TooMany};
+use crate::accumulate::{Accumulator, Said};
+use crate::call_pieces::TooMany;
 use crate::cassette::Slot;
 use crate::client::Tickets;
+use crate::head::Head;
 use crate::json::Json;
 use crate::refusal;
 use crate::sse::{Event, Events, Failure};
 use crate::tape::{self, Answer};
 use crate::template::Template;
-use crate::transport::{BodyStream, Head, Response, Transport};
+use crate::transport::{BodyStream, Response, Transport};
 use crate::{Completion, Error, FinishReason, Result, Usage};
 
 /// An answer as it arrives: an iterator of [`Chunk`]s, each handed over as soon as the server has sent it.

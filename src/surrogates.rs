@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::accumulate::MOST;
 use crate::json::{Json, Node, Shape};
+use crate::message::MOST;
 
 /// Deeper than any answer; what is deeper still is left as it is.
 const MAX_DEPTH: usize = 128;

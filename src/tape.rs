@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::head::Head;
 use crate::json::{Json, Node, value_of};
 use crate::refusal::one_line;
 use crate::request::Form;
-use crate::transport::Head;
 use crate::{ChatRequest, Error, Result};
 
 const VERSION: u64 = 1;

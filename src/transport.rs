@@ -10,6 +10,7 @@ use ureq::{Agent, AsSendBody, Body};
 
 use crate::endpoint::CHAT_PATH;
 use crate::error::{Cause, Refused};
+use crate::head::{self, Head};
 use crate::pace::Pace;
 use crate::retry::{self, Again};
 use crate::tape::Recording;
@@ -17,12 +18,10 @@ use crate::{Error, Result};
 
 mod agent;
 mod body;
-mod head;
 mod headers;
 
 pub(crate) use agent::{Roots, Settings};
 pub(crate) use body::{BodyStream, Response};
-pub(crate) use head::Head;
 pub(crate) use headers::is_secret;
 
 type RawResponse = ureq::http::Response<Body>;
@@ -162,7 +161,10 @@ impl Transport {
             let (error, again) = match self.attempt(call, left, attempts > 1, fresh) {
                 Ok(response) => {
                     let (parts, body) = response.into_parts();
-                    let head = Head::of(parts.status, &parts.headers, attempts);
+                    let lines = parts.headers.iter();
+                    let lines = lines
+                        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+                    let head = Head::read(parts.status.as_u16(), lines, attempts);
                     log::debug!("{}: status {}", url(), head.status);
                     let response = Response::received(head, body, deadline);
                     if parts.status.is_success() {

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use ureq::{Body, BodyReader};
 
-use super::{Head, Transport};
+use super::Transport;
+use crate::head::Head;
 use crate::{Error, Result};
 
 /// A response with a 2xx status whose body is still to be read.

@@ -66,11 +66,10 @@ fn only_the_transport_knows_ureq() {
     only_in(&TRANSPORT, &["ureq"]);
 }
 
-const TRANSPORT: [&str; 5] = [
+const TRANSPORT: [&str; 4] = [
     "transport.rs",
     "transport/agent.rs",
     "transport/body.rs",
-    "transport/head.rs",
     "transport/headers.rs",
 ];
 

@@ -1,8 +1,6 @@
 //! What the head of a response says.
 
-use ureq::http::{HeaderMap, StatusCode};
-
-pub(super) const CLIENT_REQUEST_ID: &str = "x-client-request-id";
+pub(crate) const CLIENT_REQUEST_ID: &str = "x-client-request-id";
 
 /// What the head of a response says.
 #[derive(Clone, Debug, Default)]
@@ -46,17 +44,20 @@ impl Head {
     }
 
     /// Of a header that comes twice, the first one counts.
-    pub(super) fn of(status: StatusCode, headers: &HeaderMap, attempts: u32) -> Head {
+    pub(crate) fn read<'a>(
+        status: u16,
+        headers: impl Iterator<Item = (&'a str, &'a str)>,
+        attempts: u32,
+    ) -> Head {
         let mut head = Head {
-            status: status.as_u16(),
+            status,
             attempts,
             ..Head::default()
         };
         // One pass costs less than to look for each.
         for (name, value) in headers {
-            let Ok(value) = value.to_str() else { continue };
             let text = || value.to_owned();
-            match name.as_str() {
+            match name {
                 "x-inference-id" => {
                     head.inference_id.get_or_insert_with(text);
                 }
