@@ -6,7 +6,7 @@
 
 use std::io::{self, BufRead};
 
-use crate::bytes::find_either;
+use crate::bytes::find_either_far;
 
 /// One event: its name, and its data as it came.
 #[derive(Debug, PartialEq)]
@@ -81,7 +81,7 @@ impl<R: BufRead> Events<R> {
                 self.reader.consume(1);
                 continue;
             }
-            let Some(end) = find_either(buffer, b'\n', b'\r') else {
+            let Some(end) = find_either_far(buffer, b'\n', b'\r') else {
                 // Of a comment, however long, nothing needs to be kept but that it is one.
                 if self.line.first().or(buffer.first()) == Some(&b':') {
                     self.line.clear();

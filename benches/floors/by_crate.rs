@@ -1,9 +1,12 @@
 //! The same with the crate.
 
 use std::hint::black_box;
+use std::io::BufReader;
 
 use aimlapi::{ChatRequest, Chunk, Client, Completion, Message, Usage};
 
+use crate::events::Input;
+use crate::sse::Events;
 use crate::{ANSWER, MODEL, Outcome, PADDED, QUESTION};
 
 fn client(port: u16) -> aimlapi::Result<Client> {
@@ -42,6 +45,15 @@ fn stream_of(model: &str, port: u16, chunks: u32) -> Outcome<usize> {
         weight(chunk.text(), chunk.finish_reason().is_some(), chunk.usage())
     };
     client(port)?.stream(&request)?.map(read).sum()
+}
+
+pub(crate) fn events(_: u16, events: u32) -> Outcome<usize> {
+    let mut events = Events::new(BufReader::new(Input::of(events)?), 64 << 20);
+    let mut weight = 0;
+    while let Some(event) = events.next().map_err(|e| format!("{e:?}"))? {
+        weight += black_box(event.data).len();
+    }
+    Ok(weight)
 }
 
 pub(crate) fn decode(_: u16, answers: u32) -> Outcome<usize> {

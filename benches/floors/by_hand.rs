@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 
 use serde::{Deserialize, Serialize};
 
+use crate::events::Input;
 use crate::{ANSWER, MODEL, Outcome, PADDED, QUESTION};
 
 #[derive(Serialize)]
@@ -118,6 +119,18 @@ fn stream_of(model: &str, port: u16, chunks: u32) -> Outcome<usize> {
         line.clear();
     }
     Err("the stream was cut".into())
+}
+
+pub(crate) fn events(_: u16, events: u32) -> Outcome<usize> {
+    let mut lines = BufReader::new(Input::of(events)?);
+    let (mut line, mut weight) = (Vec::new(), 0);
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        if let Some(event) = line.trim_ascii_end().strip_prefix(b"data: ") {
+            weight += black_box(event).len();
+        }
+        line.clear();
+    }
+    Ok(weight)
 }
 
 pub(crate) fn decode(_: u16, answers: u32) -> Outcome<usize> {

@@ -8,14 +8,23 @@
 //! The server is a process of its own on this machine, so that only the client is measured. The two sides take turns,
 //! so that a busy machine hits both alike, and a ratio is the median of the rounds'. A call over loopback is mostly
 //! waiting, so that time says little of it; instructions hardly depend on what else runs. Allocations are counted in
-//! all rounds, on both sides alike. How events are split and JSON is read shows in `chunk` and `decode`.
+//! all rounds, on both sides alike. An `event` is only split off a stream in memory; a `chunk` came over HTTP, and was read.
 //!
 //! Criterion, divan and iai-callgrind measure one side after the other, in time or in instructions. Here a figure is a
 //! ratio of two sides in the same round, and the same work counts time, allocations and instructions.
 
 mod by_crate;
 mod by_hand;
+mod events;
 mod server;
+
+// Private to the crate, and as they are there.
+#[allow(unused_imports)]
+#[path = "../../src/bytes.rs"]
+mod bytes;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/sse.rs"]
+mod sse;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::env;
@@ -30,10 +39,11 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 type Way = fn(u16, u32) -> Outcome<usize>;
 
 /// What is measured, how often in a round, by hand and by the crate.
-const WORKS: [(&str, u32, Way, Way); 5] = [
+const WORKS: [(&str, u32, Way, Way); 6] = [
     ("call", 1000, by_hand::call, by_crate::call),
     ("chunk", 5000, by_hand::stream, by_crate::stream),
     ("chunk, padded", 5000, by_hand::padded, by_crate::padded),
+    ("event", 5000, by_hand::events, by_crate::events),
     ("decode", 5000, by_hand::decode, by_crate::decode),
     ("encode", 5000, by_hand::encode, by_crate::encode),
 ];
