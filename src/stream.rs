@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufReader, Write};
 use std::iter::FusedIterator;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::accumulate::{Accumulator, Said};
@@ -18,7 +17,7 @@ use crate::sse::{Event, Events, Failure};
 use crate::tape::{self, Answer};
 use crate::template::Template;
 use crate::transport::{BodyStream, Response, Transport};
-use crate::{Completion, Error, FinishReason, Result, Usage};
+use crate::{Chunk, Completion, Error, Result};
 
 /// An answer as it arrives: an iterator of [`Chunk`]s, each handed over as soon as the server has sent it.
 ///
@@ -58,47 +57,6 @@ pub struct ChatStream {
     /// Where the answer was recorded.
     source: Option<Slot>,
     tickets: Option<Tickets>,
-}
-
-/// One event of a [`ChatStream`]: mostly a few words of the answer.
-///
-/// Some hold none, such as the last one, with the usage. [`ChatStream`] shows how they are read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Chunk {
-    raw: String,
-    /// Where the text is in `raw`, if it stands there as it is; else `said` has it.
-    text: Option<Range<usize>>,
-    said: Said,
-}
-
-impl Chunk {
-    /// What this event adds to the text of choice 0; often `""`.
-    pub fn text(&self) -> &str {
-        match &self.text {
-            Some(at) => self.raw.get(at.clone()).unwrap_or_default(),
-            None => &self.said.text,
-        }
-    }
-
-    /// What this event adds to the reasoning of choice 0; mostly `""`.
-    pub fn reasoning(&self) -> &str {
-        &self.said.reasoning
-    }
-
-    /// Why choice 0 ended, in the event that says so.
-    pub fn finish_reason(&self) -> Option<&FinishReason> {
-        self.said.finish_reason.as_ref()
-    }
-
-    /// What the answer took, in the event that says so: mostly the last one.
-    pub fn usage(&self) -> Option<&Usage> {
-        self.said.usage.as_ref()
-    }
-
-    /// The event's JSON exactly as it came; invalid UTF-8 is replaced.
-    pub fn raw(&self) -> &str {
-        &self.raw
-    }
 }
 
 impl ChatStream {

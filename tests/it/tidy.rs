@@ -66,10 +66,11 @@ fn only_the_transport_knows_ureq() {
     only_in(&TRANSPORT, &["ureq"]);
 }
 
-const TRANSPORT: [&str; 4] = [
+const TRANSPORT: [&str; 5] = [
     "transport.rs",
     "transport/agent.rs",
     "transport/body.rs",
+    "transport/failure.rs",
     "transport/headers.rs",
 ];
 
