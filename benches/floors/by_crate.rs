@@ -7,7 +7,7 @@ use aimlapi::{ChatRequest, Chunk, Client, Completion, Message, Usage};
 
 use crate::events::Input;
 use crate::sse::Events;
-use crate::{ANSWER, MODEL, Outcome, PADDED, QUESTION};
+use crate::{ANSWER, MODEL, Outcome, QUESTION};
 
 fn client(port: u16) -> aimlapi::Result<Client> {
     let url = format!("http://127.0.0.1:{port}/v1");
@@ -30,15 +30,7 @@ pub(crate) fn call(port: u16, calls: u32) -> Outcome<usize> {
     (0..calls).map(call).sum()
 }
 
-pub(crate) fn stream(port: u16, chunks: u32) -> Outcome<usize> {
-    stream_of(MODEL, port, chunks)
-}
-
-pub(crate) fn padded(port: u16, chunks: u32) -> Outcome<usize> {
-    stream_of(PADDED, port, chunks)
-}
-
-fn stream_of(model: &str, port: u16, chunks: u32) -> Outcome<usize> {
+pub(crate) fn stream(model: &str, port: u16, chunks: u32) -> Outcome<usize> {
     let request = ChatRequest::new(model, QUESTION).max_tokens(chunks);
     let read = |chunk: aimlapi::Result<Chunk>| {
         let chunk = chunk?;

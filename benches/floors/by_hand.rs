@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use serde::{Deserialize, Serialize};
 
 use crate::events::Input;
-use crate::{ANSWER, MODEL, Outcome, PADDED, QUESTION};
+use crate::{ANSWER, MODEL, Outcome, QUESTION};
 
 #[derive(Serialize)]
 struct Asking<'a> {
@@ -98,15 +98,7 @@ pub(crate) fn call(port: u16, calls: u32) -> Outcome<usize> {
     (0..calls).map(call).sum()
 }
 
-pub(crate) fn stream(port: u16, chunks: u32) -> Outcome<usize> {
-    stream_of(MODEL, port, chunks)
-}
-
-pub(crate) fn padded(port: u16, chunks: u32) -> Outcome<usize> {
-    stream_of(PADDED, port, chunks)
-}
-
-fn stream_of(model: &str, port: u16, chunks: u32) -> Outcome<usize> {
+pub(crate) fn stream(model: &str, port: u16, chunks: u32) -> Outcome<usize> {
     let mut body = post(&agent(), port, &asking(model, true, chunks))?;
     let mut lines = BufReader::new(body.as_reader());
     let (mut line, mut weight) = (String::new(), 0);

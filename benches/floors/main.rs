@@ -41,8 +41,18 @@ type Way = fn(u16, u32) -> Outcome<usize>;
 /// What is measured, how often in a round, by hand and by the crate.
 const WORKS: [(&str, u32, Way, Way); 6] = [
     ("call", 1000, by_hand::call, by_crate::call),
-    ("chunk", 5000, by_hand::stream, by_crate::stream),
-    ("chunk, padded", 5000, by_hand::padded, by_crate::padded),
+    (
+        "chunk",
+        5000,
+        |port, chunks| by_hand::stream(MODEL, port, chunks),
+        |port, chunks| by_crate::stream(MODEL, port, chunks),
+    ),
+    (
+        "chunk, padded",
+        5000,
+        |port, chunks| by_hand::stream(PADDED, port, chunks),
+        |port, chunks| by_crate::stream(PADDED, port, chunks),
+    ),
     ("event", 5000, by_hand::events, by_crate::events),
     ("decode", 5000, by_hand::decode, by_crate::decode),
     ("encode", 5000, by_hand::encode, by_crate::encode),

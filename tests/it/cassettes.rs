@@ -135,15 +135,19 @@ fn the_environment_decides_about_the_mode() {
     );
 }
 
+/// In a process that a test has started: its client, with the directory that the test names.
+fn client_of_the_environment() -> Option<aimlapi::Result<Client>> {
+    let directory = std::env::var_os("DIRECTORY")?;
+    let builder = Client::builder().cassette(Cassette::auto(directory));
+    Some(builder.build())
+}
+
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn in_the_mode_of_the_environment() {
-    let Some(directory) = std::env::var_os("DIRECTORY") else {
+    let Some(client) = client_of_the_environment() else {
         return;
     };
-    let client = Client::builder()
-        .cassette(Cassette::auto(directory))
-        .build();
     let reply = client.and_then(|client| client.send(&hello()));
     Child::say(reply.map_or_else(|e| e.to_string(), |reply| reply.text().to_owned()));
 }
@@ -863,14 +867,10 @@ fn a_full_disk_costs_the_recording_and_not_the_answer() {
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn on_a_full_disk() {
-    let Some(directory) = std::env::var_os("DIRECTORY") else {
+    let Some(client) = client_of_the_environment() else {
         return;
     };
-    let client = Client::builder()
-        .cassette(Cassette::auto(directory))
-        .build()
-        .unwrap();
-    let reply = client.send(&hello()).unwrap();
+    let reply = client.unwrap().send(&hello()).unwrap();
     Child::say(format!(
         "{}, unrecorded: {}",
         reply.text(),

@@ -66,6 +66,19 @@ fn a_proxy_is_given_its_credentials() {
     );
 }
 
+/// A call through this proxy never reaches the server.
+#[track_caller]
+fn fails(server: &Server, proxy: &str, attempts: u32, want: &str) {
+    let client = server.builder().proxy(format!("http://{proxy}"));
+    let error = client.build().unwrap().send(&hello()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection);
+    assert_eq!(
+        (error.attempts(), error.to_string().as_str()),
+        (attempts, want)
+    );
+    assert_eq!(server.connections(), 0);
+}
+
 #[test]
 fn a_proxy_that_wants_credentials_is_told_of() {
     let server = server();
@@ -74,41 +87,25 @@ fn a_proxy_that_wants_credentials_is_told_of() {
         proxy.authority(),
         format!("user:wrong@{}", proxy.authority()),
     ] {
-        let client = server
-            .builder()
-            .proxy(format!("http://{url}"))
-            .build()
-            .unwrap();
-        let error = client.send(&hello()).unwrap_err();
-        assert_eq!((error.kind(), error.attempts()), (ErrorKind::Connection, 1));
         let what = format!(
             "the proxy {} did not connect to {}: CONNECT proxy failed: proxy server responded 407/407 (its credentials go \
              into its URL: http://user:password@host:port)",
             proxy.authority(),
             server.authority()
         );
-        assert_eq!(error.to_string(), what);
+        fails(&server, &url, 1, &what);
     }
-    assert_eq!(server.connections(), 0);
 }
 
 #[test]
 fn a_proxy_that_is_down_is_told_of() {
     let server = server();
-    let client = server
-        .builder()
-        .proxy("http://127.0.0.1:1")
-        .build()
-        .unwrap();
-    let error = client.send(&hello()).unwrap_err();
-    assert_eq!((error.kind(), error.attempts()), (ErrorKind::Connection, 3));
     let what = format!(
         "cannot connect to the proxy 127.0.0.1:1 for {}: Connection refused (os error 111) (the proxy comes from \
          proxy(), or from ALL_PROXY, HTTPS_PROXY or HTTP_PROXY; NO_PROXY names exceptions)",
         server.authority()
     );
-    assert_eq!(error.to_string(), what);
-    assert_eq!(server.connections(), 0);
+    fails(&server, "127.0.0.1:1", 3, &what);
 }
 
 #[test]
