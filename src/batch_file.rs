@@ -30,7 +30,7 @@ impl ChatRequest {
     ///
     /// [`Input`](crate::ErrorKind::Input), as [`Client::send`](crate::Client::send) has it.
     pub fn batch_line(&self, custom_id: &str) -> Result<String> {
-        let body = self.json()?;
+        let body = self.body(Form::Whole)?;
         let id = Value::from(custom_id);
         Ok(format!(
             r#"{{"custom_id":{id},"method":"POST","url":"/v1/chat/completions","body":{body}}}"#
@@ -55,14 +55,9 @@ impl ChatRequest {
     ///
     /// [`Input`](crate::ErrorKind::Input), as [`Client::send`](crate::Client::send) has it.
     pub fn batch_entry(&self, custom_id: &str) -> Result<String> {
-        let params = self.json()?;
+        let params = self.body(Form::Whole)?;
         let id = Value::from(custom_id);
         Ok(format!(r#"{{"custom_id":{id},"params":{params}}}"#))
-    }
-
-    fn json(&self) -> Result<String> {
-        let body = self.body(Form::Whole)?;
-        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 }
 

@@ -141,7 +141,7 @@ impl Client {
         let body = request.body(Form::Whole)?;
         let mut tickets = self.admit(false)?;
         let call = Call::Chat {
-            body: &body,
+            body: body.as_bytes(),
             client_id: request.client_id(),
             stream: false,
         };
@@ -251,7 +251,7 @@ impl Client {
         let body = request.body(Form::Stream)?;
         let mut tickets = self.admit(true)?;
         let call = Call::Chat {
-            body: &body,
+            body: body.as_bytes(),
             client_id: request.client_id(),
             stream: true,
         };

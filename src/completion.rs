@@ -208,8 +208,7 @@ impl Completion {
             return Err(Error::no_answer(status, body, why));
         }
         if completion.choices.is_empty() {
-            let is_error = root.value().is_some_and(|value| refusal::is_error(&value));
-            return Err(if is_error {
+            return Err(if refusal::is_error(root) {
                 Error::reported(status, &body)
             } else {
                 Error::no_answer(status, body, "JSON that holds no answer")

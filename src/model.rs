@@ -63,8 +63,7 @@ impl Model {
         if list.is_array() {
             return Ok(list.items().filter_map(Model::read).collect());
         }
-        let is_error = root.value().is_some_and(|value| refusal::is_error(&value));
-        Err(if is_error {
+        Err(if refusal::is_error(root) {
             Error::reported(status, &body)
         } else {
             Error::no_answer(status, body, what)

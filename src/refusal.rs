@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::json::{Json, value_of};
+use crate::json::{Json, Node, value_of};
 
 /// How deep a sentence may be hidden: JSON inside a string inside JSON has been seen.
 const MAX_DEPTH: usize = 6;
@@ -104,8 +104,8 @@ impl Refusal {
 }
 
 /// Whether a JSON object that came with a 2xx status, or inside a stream, is an error and not an answer.
-pub(crate) fn is_error(value: &Value) -> bool {
-    let Some(object) = value.as_object() else {
+pub(crate) fn is_error(body: Node<'_>) -> bool {
+    let Some(Value::Object(object)) = body.value() else {
         return false;
     };
     match object.get("error") {
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_told_from_an_error() {
-        let is = |text: &str| is_error(&serde_json::from_str(text).unwrap());
+        let is = |text: &str| is_error(Json::read(text).unwrap().root());
         for error in [
             r#"{"error":{"message":"x"},"choices":[]}"#,
             r#"{"error":"x"}"#,

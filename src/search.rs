@@ -4,6 +4,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
+use crate::encoded::optional;
+
 /// How a model that searches the web searches it.
 ///
 /// ```
@@ -62,9 +64,7 @@ impl WebSearchOptions {
 impl Serialize for WebSearchOptions {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(None)?;
-        if let Some(size) = &self.size {
-            map.serialize_entry("search_context_size", size)?;
-        }
+        optional(&mut map, "search_context_size", self.size.as_ref())?;
         if !self.location.is_empty() {
             map.serialize_entry(
                 "user_location",

@@ -379,8 +379,7 @@ fn read(
             &text,
         )
     })?;
-    let is_error = || root.value().is_some_and(|value| refusal::is_error(&value));
-    if said.failed || (!said.has_choices && is_error()) {
+    if said.failed || (!said.has_choices && refusal::is_error(root)) {
         return Err(Error::reported(status, &text));
     }
     if known.is_none() {

@@ -172,8 +172,7 @@ fn text_of(json: Node<'_>) -> Cow<'_, str> {
 
 /// The request as sent, without what says whether it is streamed, in one form for all that say the same.
 pub(crate) fn canonical(request: &ChatRequest) -> Result<String> {
-    let body = request.body(Form::Recording)?;
-    match value_of(&String::from_utf8_lossy(&body)) {
+    match value_of(&request.body(Form::Recording)?) {
         Some(mut value) => Ok(sorted(&mut value)),
         None => Err(Error::input(
             "the request is nested too deeply to be recorded",

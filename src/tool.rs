@@ -196,9 +196,7 @@ impl Serialize for Tool {
         let mut map = s.serialize_map(None)?;
         map.serialize_entry("type", kind)?;
         map.serialize_entry(kind, &inner)?;
-        if let Some(cache_control) = &self.cache_control {
-            map.serialize_entry("cache_control", cache_control)?;
-        }
+        optional(&mut map, "cache_control", self.cache_control.as_ref())?;
         map.end()
     }
 }

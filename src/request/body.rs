@@ -21,9 +21,9 @@ pub(crate) enum Form {
 
 impl ChatRequest {
     /// The body to send, or to record.
-    pub(crate) fn body(&self, form: Form) -> Result<Vec<u8>> {
+    pub(crate) fn body(&self, form: Form) -> Result<String> {
         self.check()?;
-        serde_json::to_vec(&Body {
+        serde_json::to_string(&Body {
             request: self,
             form,
         })

@@ -40,7 +40,7 @@ fn lines() -> Vec<(String, String)> {
     lines
 }
 
-/// Only these files may hold one of the words.
+/// Only these files, or those below these folders, may hold one of the words.
 #[track_caller]
 fn only_in(files: &[&str], words: &[&str]) {
     for word in words {
@@ -50,7 +50,7 @@ fn only_in(files: &[&str], words: &[&str]) {
             .collect();
         let strays: Vec<_> = lines
             .iter()
-            .filter(|(name, _)| !files.contains(&name.as_str()))
+            .filter(|(name, _)| !files.iter().any(|file| name.starts_with(file)))
             .collect();
         assert!(strays.is_empty(), "{word} in {strays:#?}");
         assert_eq!(
@@ -66,18 +66,13 @@ fn only_the_transport_knows_ureq() {
     only_in(&TRANSPORT, &["ureq"]);
 }
 
-const TRANSPORT: [&str; 5] = [
-    "transport.rs",
-    "transport/agent.rs",
-    "transport/body.rs",
-    "transport/failure.rs",
-    "transport/headers.rs",
-];
+/// The module and all below it.
+const TRANSPORT: [&str; 2] = ["transport.rs", "transport/"];
 
 #[test]
 fn the_transport_has_nothing_public_and_so_nothing_of_ureq_s_is() {
     let public = |(name, line): &(String, String)| {
-        TRANSPORT.contains(&name.as_str()) && line.trim_start().starts_with("pub ")
+        TRANSPORT.iter().any(|file| name.starts_with(file)) && line.trim_start().starts_with("pub ")
     };
     assert_eq!(lines().into_iter().find(public), None);
     let lib = lines().into_iter().filter(|(name, _)| name == "lib.rs");
